@@ -1,0 +1,29 @@
+"""Errors that artmask raises on purpose; each says what was found, what was expected and what to do."""
+
+
+class ArtmaskError(Exception):
+    """Base of every error that artmask raises on purpose. The command line prints it and exits with 1."""
+
+
+class ConfigError(ArtmaskError, ValueError):
+    """A configuration that cannot be meant: a misspelt key, a value out of range. Exit code 2."""
+
+
+class ExportError(ArtmaskError, ValueError):
+    """A folder that is not a readable Harmony export."""
+
+
+class ImageError(ArtmaskError, ValueError):
+    """An image file that is missing, damaged, or not what its index promises."""
+
+
+class PlateError(ArtmaskError, ValueError):
+    """A plate store that is missing, foreign, or lacks what a command needs."""
+
+
+class ModelError(ArtmaskError, ValueError):
+    """A model file that is not one, or does not fit the data."""
+
+
+class StorageError(ArtmaskError, OSError):
+    """The disk is full, or refuses to be written."""
