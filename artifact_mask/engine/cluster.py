@@ -1,0 +1,45 @@
+"""Start a Dask cluster that uses the machine without oversubscribing it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+
+from artifact_mask.config import ClusterConfig
+
+MAX_DEFAULT_WORKERS = 8
+
+
+@contextmanager
+def start_cluster(config: ClusterConfig) -> Iterator[Client]:
+    """Run a local cluster of processes and yield its client; both are closed at the end.
+
+    Notes
+    -----
+    Each worker runs one task at a time; the libraries that it calls get the remaining threads. The scheduler and the
+    dashboard listen on the loopback address only: whoever reaches a scheduler can run code.
+    """
+    n_workers = config.workers or min(CPU_COUNT, MAX_DEFAULT_WORKERS)
+    n_threads = config.threads_per_worker or max(1, CPU_COUNT // n_workers)
+    threads = {f"{name}_NUM_THREADS": str(n_threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": threads | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+        # One retry: a unit that kills its worker is split, so that the culprit stands alone soon.
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0" if config.dashboard else None,
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

@@ -1,0 +1,68 @@
+"""Tables of fields and wells, built from the records alone so that they cannot disagree with the arrays."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from artifact_mask.engine.journal import FieldKey, FieldRecord
+from artifact_mask.metadata import Plate
+from artifact_mask.workflows.progress import FieldFailure
+
+NOT_REACHED = "not reached: the task was lost; run the same command again"
+
+
+def tabulate_fields(plate: Plate, *stages: Mapping[FieldKey, FieldRecord]) -> pd.DataFrame:
+    """One row a field of view: where it is, what each stage measured, and what went wrong.
+
+    Parameters
+    ----------
+    plate
+        Whose fields to list; one without a record has a row too.
+    stages
+        Records of each stage, the earliest first. The first error of a field is kept.
+    """
+    rows = []
+    for well in plate.wells:
+        for field in well.fields:
+            row: dict[str, object] = {
+                "plate": plate.name,
+                "well": well.name,
+                "row": well.row,
+                "column": well.column,
+                "field": field.index,
+                "field_id": field.field_id,
+                "y_um": field.y_um,
+                "x_um": field.x_um,
+            }
+            error = None
+            for records in stages:
+                record = records.get((well.path, field.index))
+                values = dict(record.row) if record else {"error": NOT_REACHED}
+                error = error or values.pop("error", None)
+                row.update(values)
+            rows.append({**row, "error": error or ""})
+    frame = pd.DataFrame(rows)
+    # Last, wherever the first complete row put it.
+    return frame[[column for column in frame if column != "error"] + ["error"]]
+
+
+def tabulate_wells(fields: pd.DataFrame) -> pd.DataFrame:
+    """One row a well: fields counted, areas and objects summed, fractions averaged over the measured fields."""
+    keys = ["plate", "well", "row", "column"]
+    sums = [name for name in ("n_artifacts", "artifact_area_um2") if name in fields]
+    means = [name for name in ("artifact_fraction", "stained_fraction_raw", "stained_fraction") if name in fields]
+    wells = fields.groupby(keys, sort=False).agg(
+        n_fields=("field", "size"), n_failed_fields=("error", lambda errors: int((errors != "").sum()))
+    )
+    grouped = fields.groupby(keys, sort=False)
+    # A well without a measured field has no measurement: NaN, never 0.
+    return wells.join(grouped[means].mean()).join(grouped[sums].sum(min_count=1)).reset_index()
+
+
+def list_failures(fields: pd.DataFrame) -> tuple[FieldFailure, ...]:
+    """Fields that have an error."""
+    failed = fields[fields["error"] != ""]
+    return tuple(
+        FieldFailure(str(row.well), int(row.field_id), str(row.error))
+        for row in failed[["well", "field_id", "error"]].itertuples()
+    )

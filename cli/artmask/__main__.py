@@ -1,0 +1,5 @@
+"""Run `artmask` as `python -m artmask`."""
+
+from artmask.app import main
+
+main()

@@ -1,0 +1,175 @@
+"""The commands: options to a configuration, a workflow, an exit code.
+
+Heavy packages are imported inside the commands, so that `artmask --help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields failed.",
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys; options override it.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core, at most 8.")]
+Dashboard = Annotated[bool | None, typer.Option(help="Serve Dask's dashboard on the loopback address.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from artifact_mask import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find and mask imaging artifacts in high-content screening plates."""
+
+
+@app.command()
+def simulate(
+    dest: Annotated[Path, typer.Argument(help="Folder for the campaign; one folder a plate is made in it.")],
+    plates: Annotated[int | None, typer.Option(help="Number of plates [default: 1].")] = None,
+    wells: Annotated[int | None, typer.Option(help="Wells per plate [default: 6].")] = None,
+    fields: Annotated[int | None, typer.Option(help="Fields of view per well [default: 4].")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a field in pixels [default: 1080].")] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels; the first is brightfield [default: 1].")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes [default: 0].")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write a made-up campaign as the microscope would, with its ground truth."""
+    from artifact_mask.config import SimulateConfig, load_config
+    from artifact_mask.workflows.simulate import simulate as work
+    from artmask.console import ConsoleProgress, print_file
+
+    given = dict(
+        dest=dest, plates=plates, wells=wells, fields=fields, size=size, channels=channels, seed=seed
+    )
+    settings = load_config(SimulateConfig, config, given)
+    with ConsoleProgress("simulate") as progress:
+        measurements = work(settings, progress)
+    for folder in measurements:
+        print_file("measurement", folder)
+
+
+@app.command()
+def ingest(
+    export: Annotated[Path, typer.Argument(help="Folder that Harmony exported (it holds Images/), or TIFFs only.")],
+    plate: Annotated[Path, typer.Argument(help="Plate to write, such as plate1.zarr.")],
+    pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size; needed where there is no index.")] = None,
+    channel_name: Annotated[
+        list[str] | None, typer.Option(help="Name a channel, such as 1=Brightfield. May be given several times.")
+    ] = None,
+    workers: Workers = None,
+    dashboard: Dashboard = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write an export of Harmony as an OME-Zarr plate."""
+    from artifact_mask.config import IngestConfig, load_config
+    from artifact_mask.workflows.ingest import ingest as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    given = {
+        "export": export,
+        "plate": plate,
+        "pixel_size_um": pixel_size_um,
+        "channel_names": _parse_channel_names(channel_name),
+        "cluster": {"workers": workers, "dashboard": dashboard},
+    }
+    settings = load_config(IngestConfig, config, given)
+    with ConsoleProgress("ingest") as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
+
+
+@app.command()
+def run(
+    plate: Annotated[Path, typer.Argument(help="Plate that `artmask ingest` wrote.")],
+    channel: Annotated[str | None, typer.Option(help="Channel to segment; by default the brightfield one.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model file; by default the one that artmask ships.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
+    min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
+    stain_threshold_od: Annotated[float | None, typer.Option(help="Optical density of stained pixels.")] = None,
+    workers: Workers = None,
+    dashboard: Dashboard = None,
+    config: ConfigFile = None,
+) -> None:
+    """Find the artifacts of a plate, mask them, and measure fields and wells."""
+    from artifact_mask.config import RunConfig, load_config
+    from artifact_mask.workflows.run import run as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    given = {
+        "plate": plate,
+        "channel": channel,
+        "model": model,
+        "threshold": threshold,
+        "min_object_px": min_object_px,
+        "stain_threshold_od": stain_threshold_od,
+        "cluster": {"workers": workers, "dashboard": dashboard},
+    }
+    settings = load_config(RunConfig, config, given)
+    with ConsoleProgress("run") as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("artmask-demo"),
+) -> None:
+    """Simulate a plate, ingest it, run on it, and show the result."""
+    from artifact_mask.workflows.demo import demo as work
+    from artmask.console import ConsoleProgress, print_file, print_summary, print_table
+
+    with ConsoleProgress("demo") as progress:
+        result = work(folder, progress)
+    print_table(result.wells)
+    code = print_summary(result.summary)
+    print_file("Look at", result.picture)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line; every foreseen error ends in one message and the exit code of the design."""
+    from artifact_mask.errors import ArtmaskError, ConfigError
+
+    try:
+        app()
+    except ArtmaskError as error:
+        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        # Files that cannot be written are the user's to mend, not a bug to trace.
+        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted. What was finished is kept; the same command goes on from there.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    from artmask.console import print_error
+
+    print_error(message)
+    sys.exit(code)
+
+
+def _parse_channel_names(given: list[str] | None) -> dict[int, str] | None:
+    if not given:
+        return None
+    names: dict[int, str] = {}
+    for item in given:
+        number, separator, name = item.partition("=")
+        if not separator or not number.isdigit() or not name:
+            raise typer.BadParameter(f"{item!r} should look like 1=Brightfield", param_hint="--channel-name")
+        names[int(number)] = name
+    return names

@@ -1,0 +1,91 @@
+"""What the command line shows: a progress bar, notes, and a summary at the end."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from artifact_mask.workflows.progress import Summary
+
+MAX_FAILURES_SHOWN = 20
+
+
+class ConsoleProgress:
+    """Progress bar on a terminal, a line every tenth of the work in a log file."""
+
+    def __init__(self, verb: str) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn(verb),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("fields, {task.fields[failed]} failed"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._verb = verb
+        self._task: TaskID | None = None
+        self._done = self._failed = self._total = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def note(self, message: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(escape(message), soft_wrap=True)
+
+    def begin(self, total: int, done: int) -> None:
+        """Start the bar."""
+        self._total, self._done = total, done
+        self._task = self._bar.add_task(self._verb, total=total, completed=done, failed=0)
+        resumed = f", {done} of them finished by an earlier run" if done else ""
+        self.note(f"{self._verb}: {total} fields{resumed}")
+
+    def advance(self, fields: int, failed: int) -> None:
+        """Move the bar on."""
+        before = self._done
+        self._done += fields
+        self._failed += failed
+        if self._task is not None:
+            self._bar.update(self._task, completed=self._done, failed=self._failed)
+        tenth = max(1, self._total // 10)
+        if not self._console.is_terminal and (before // tenth != self._done // tenth or self._done == self._total):
+            self.note(f"{self._verb}: {self._done}/{self._total} fields, {self._failed} failed")
+
+
+def print_summary(summary: Summary) -> int:
+    """Say what was written and what failed; return the exit code."""
+    console = Console(highlight=False)
+    n_new = summary.n_fields - summary.n_resumed
+    rate = f" ({n_new / summary.seconds:.1f} fields/s)" if n_new else ""
+    console.print(f"{summary.n_fields} fields, {n_new} of them now, in {summary.seconds:.1f} s{rate}")
+    width = max(len(name) for name in summary.outputs)
+    for name, path in summary.outputs.items():
+        console.print(f"  {name:{width}}  {escape(str(path))}", soft_wrap=True)
+    if not summary.failures:
+        return 0
+    console.print(f"[red]{len(summary.failures)} fields failed:[/red]")
+    for failure in summary.failures[:MAX_FAILURES_SHOWN]:
+        console.print(f"  {failure.well} field {failure.field_id}: {escape(failure.error)}", soft_wrap=True)
+    if len(summary.failures) > MAX_FAILURES_SHOWN:
+        console.print(f"  ... and {len(summary.failures) - MAX_FAILURES_SHOWN} more; all are in the fields table")
+    console.print("Mend what is wrong with them and run the same command again: only these are redone.")
+    return 3
+
+
+def print_file(label: str, path: Path) -> None:
+    """Name a file that was written."""
+    Console(highlight=False).print(f"{label}: {escape(str(path))}", soft_wrap=True)
+
+
+def print_error(message: str) -> None:
+    """Print an error to the error stream."""
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/bold red] {escape(message)}", soft_wrap=True)
