@@ -20,11 +20,13 @@ class Frozen(BaseModel):
 class ClusterConfig(Frozen):
     """How many processes of a local Dask cluster share the work."""
 
-    workers: int | None = Field(None, ge=1, description="Worker processes; by default one per core, at most 8.")
+    workers: int | None = Field(default=None, ge=1, description="Worker processes; by default one per core, at most 8.")
     threads_per_worker: int | None = Field(
-        None, ge=1, description="Threads that each worker computes with; by default the cores divided by the workers."
+        default=None,
+        ge=1,
+        description="Threads that each worker computes with; by default the cores divided by the workers.",
     )
-    dashboard: bool = Field(True, description="Serve Dask's dashboard on the loopback address.")
+    dashboard: bool = Field(default=True, description="Serve Dask's dashboard on the loopback address.")
 
 
 class IngestConfig(Frozen):
@@ -33,33 +35,53 @@ class IngestConfig(Frozen):
     export: Path = Field(description="Folder that Harmony exported, its Images folder, or the index file.")
     plate: Path = Field(description="Plate to write, such as plate1.zarr.")
     pixel_size_um: float | None = Field(
-        None, gt=0, description="Pixel size in micrometre; needed where there is no index."
+        default=None, gt=0, description="Pixel size in micrometre; needed where there is no index."
     )
     channel_names: dict[int, str] = Field(
         default_factory=dict,
-        description="Names by Harmony's channel number, for exports without an index or with names that say too little.",
+        description="Names by Harmony's channel number, where the export has none, or none that says enough.",
     )
-    fields_per_unit: int = Field(8, ge=1, description="Fields of one well that make one task.")
-    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Where the work is done.")
+    fields_per_unit: int = Field(default=8, ge=1, description="Fields of one well that make one task.")
+    cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
 
 
 class RunConfig(Frozen):
     """Find artifacts on a plate, mask them, and measure."""
 
     plate: Path = Field(description="Plate that `artmask ingest` wrote.")
-    channel: str | None = Field(None, description="Name of the channel to segment; by default the brightfield one.")
-    model: Path | None = Field(None, description="Model file (safetensors); by default the one that artmask ships.")
+    channel: str | None = Field(
+        default=None, description="Name of the channel to segment; by default the brightfield one."
+    )
+    model: Path | None = Field(
+        default=None, description="Model file (safetensors); by default the one that artmask ships."
+    )
     threshold: float | None = Field(
-        None, gt=0, lt=1, description="Probability from which a pixel is an artifact; by default the model's own."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Probability from which a pixel is an artifact; by default the model's own.",
     )
     min_object_px: int | None = Field(
-        None, ge=1, description="Objects of fewer pixels are dropped; by default the model's own."
+        default=None, ge=1, description="Objects of fewer pixels are dropped; by default the model's own."
     )
     stain_threshold_od: float = Field(
-        0.06, gt=0, description="Optical density from which a pixel counts as stained."
+        default=0.06, gt=0, description="Optical density from which a pixel counts as stained."
     )
-    fields_per_unit: int = Field(8, ge=1, description="Fields of one well that make one task.")
-    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Where the work is done.")
+    fields_per_unit: int = Field(default=8, ge=1, description="Fields of one well that make one task.")
+    cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
+
+
+class SimulateConfig(Frozen):
+    """Draw a synthetic campaign, exported as by Harmony, with the truth about every field."""
+
+    dest: Path = Field(description="Folder to write the plates into, one folder a plate.")
+    plates: int = Field(default=1, ge=1, le=999, description="Number of plates.")
+    wells: int = Field(default=6, ge=1, le=384, description="Wells of each plate: controls and a dilution series.")
+    fields: int = Field(default=4, ge=1, le=999, description="Fields of view of each well.")
+    size: int = Field(default=1080, ge=64, le=2160, description="Side of a field, in pixels.")
+    channels: int = Field(default=1, ge=1, le=5, description="Brightfield, then nuclei, then further fluorescence.")
+    seed: int = Field(default=0, ge=0, description="Seed; the same seed writes the same bytes.")
+    pixel_size_um: float = Field(0.3, ge=0.1, le=2.0, description="Side of a pixel, in micrometre.")
 
 
 def load_config(kind: type[Config], file: Path | None, given: dict[str, Any]) -> Config:

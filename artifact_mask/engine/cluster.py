@@ -10,6 +10,11 @@ from distributed import Client, LocalCluster
 from artifact_mask.config import ClusterConfig
 
 MAX_DEFAULT_WORKERS = 8
+TASKS_PER_WORKER = 2
+"""So that one waits for the disk while the other computes."""
+
+_KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1024**3), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
+"""glibc keeps the megabytes of a field's buffers for the next field instead of fetching them from the system again."""
 
 
 @contextmanager
@@ -18,14 +23,14 @@ def start_cluster(config: ClusterConfig) -> Iterator[Client]:
 
     Notes
     -----
-    Each worker runs one task at a time; the libraries that it calls get the remaining threads. The scheduler and the
-    dashboard listen on the loopback address only: whoever reaches a scheduler can run code.
+    Each worker computes with its share of the cores. The scheduler and the dashboard listen on the loopback address
+    only: whoever reaches a scheduler can run code.
     """
     n_workers = config.workers or min(CPU_COUNT, MAX_DEFAULT_WORKERS)
     n_threads = config.threads_per_worker or max(1, CPU_COUNT // n_workers)
-    threads = {f"{name}_NUM_THREADS": str(n_threads) for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    threads = {f"{name}_NUM_THREADS": str(n_threads) for name in ("OMP", "MKL", "OPENBLAS")}
     settings = {
-        "distributed.nanny.pre-spawn-environ": threads | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+        "distributed.nanny.pre-spawn-environ": threads | _KEEP_MEMORY,
         # One retry: a unit that kills its worker is split, so that the culprit stands alone soon.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.comm.timeouts.connect": "60s",
@@ -34,7 +39,7 @@ def start_cluster(config: ClusterConfig) -> Iterator[Client]:
         dask.config.set(settings),
         LocalCluster(
             n_workers=n_workers,
-            threads_per_worker=1,
+            threads_per_worker=TASKS_PER_WORKER,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0" if config.dashboard else None,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,16 +97,12 @@ class Journal:
         write_atomically(self.folder / f"{unit.key}.json", json.dumps(document).encode())
 
     def read(self) -> dict[FieldKey, FieldRecord]:
-        """Records of all fields, finished or failed; where there are several, one without an error is taken."""
+        """Read the records of all fields, finished or failed; of several, one without an error is taken."""
         records: dict[FieldKey, FieldRecord] = {}
         for file in sorted(self.folder.glob("*-*.json")):
-            document = json.loads(file.read_bytes())
-            for index, entry in document["fields"].items():
-                files = {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}
-                record = FieldRecord(entry["row"], files)
-                known = records.get((document["well"], int(index)))
-                if known is None or known.failed:
-                    records[document["well"], int(index)] = record
+            for key, record in _read_record(file):
+                if key not in records or records[key].failed:
+                    records[key] = record
         return records
 
     def pending(self, units: Iterable[Unit]) -> list[Unit]:
@@ -119,6 +115,21 @@ class Journal:
 
         remaining = (replace(u, fields=tuple(f for f in u.fields if not is_done((u.well, f)))) for u in units)
         return [unit for unit in remaining if unit.fields]
+
+
+def _read_record(file: Path) -> list[tuple[FieldKey, FieldRecord]]:
+    """Fields of one record file; none where it is torn, so that they are done again."""
+    try:
+        document = json.loads(file.read_bytes())
+        return [
+            (
+                (document["well"], int(index)),
+                FieldRecord(entry["row"], {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}),
+            )
+            for index, entry in document["fields"].items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int) -> list[Unit]:
@@ -139,7 +150,7 @@ def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int) -> list[Unit
     ]
 
 
-def digest_of(*parts: Mapping[str, Any] | Sequence[Any] | str) -> str:
+def digest_of(*parts: object) -> str:
     """Digest of everything that determines a result: configuration, model, software, input."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

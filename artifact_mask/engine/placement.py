@@ -20,10 +20,11 @@ class LoadModel(WorkerPlugin):
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._load = load
+        self.model: Any = None
 
     def setup(self, worker: Worker) -> None:
         """Load the model; called by Dask."""
-        worker.artmask_model = self._load()
+        self.model = self._load()
 
 
 def place_model(client: Client, load: Callable[[], Any]) -> None:
@@ -33,4 +34,6 @@ def place_model(client: Client, load: Callable[[], Any]) -> None:
 
 def worker_model() -> Any:
     """Return the model that :func:`place_model` put on the worker that runs the calling task."""
-    return get_worker().artmask_model
+    plugin = get_worker().plugins[LoadModel.name]
+    assert isinstance(plugin, LoadModel)
+    return plugin.model

@@ -53,7 +53,7 @@ def stream(
         As raised by a task: they would meet every unit.
     """
     waiting = iter(units)
-    in_flight: dict[Future, Unit] = {}
+    in_flight: dict[Future[Receipt], Unit] = {}
     completed = as_completed(with_results=False)
 
     def submit(unit: Unit) -> None:

@@ -2,21 +2,16 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-from xml.etree.ElementTree import Element, ParseError
-
-import defusedxml.ElementTree
-from defusedxml.common import DefusedXmlException
 
 from artifact_mask.errors import ExportError, ImageError
+from artifact_mask.io.harmony_index import Record, parse_index
 from artifact_mask.io.tiff import read_tiff_shape
-from artifact_mask.metadata import Channel, ChannelKind, Field, PlaneIndex, Plate, Well, well_path
+from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well, well_path
 
 INDEX_NAMES = ("Index.idx.xml", "Index.ref.xml", "Index.xml")
-MAX_INDEX_BYTES = 2 * 1024**3
 _TIFF_NAME = re.compile(
     r"r(?P<row>\d+)c(?P<column>\d+)f(?P<field>\d+)p(?P<plane>\d+)"
     r"-ch(?P<channel>\d+)sk(?P<timepoint>\d+)fk\d+fl\d+\.tiff?",
@@ -26,21 +21,6 @@ _PLATE_FORMATS = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
 
 
 Sources = dict[tuple[str, int], dict[PlaneIndex, str]]
-
-
-class Record(NamedTuple):
-    """One image of an export, in Harmony's words; lengths in metre."""
-
-    row: int
-    column: int
-    field_id: int
-    plane_id: int
-    timepoint_id: int
-    channel_id: int
-    url: str
-    x_m: float = 0.0
-    y_m: float = 0.0
-    z_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +62,9 @@ def read_export(path: Path, *, pixel_size_um: float | None = None) -> Export:
         If there is neither an index nor a TIFF with a Harmony name, or if the index is damaged or contradicts itself.
     """
     if not path.exists():
-        raise ExportError(f"{path} does not exist. Give the folder that Harmony exported (it holds Images/Index.idx.xml).")
+        raise ExportError(
+            f"{path} does not exist. Give the folder that Harmony exported (it holds Images/Index.idx.xml)."
+        )
     index = _find_index(path)
     if index is not None:
         return _read_indexed(index, pixel_size_um)
@@ -118,21 +100,7 @@ def _find_index(path: Path) -> Path | None:
 
 
 def _read_indexed(index: Path, pixel_size_um: float | None) -> Export:
-    size = index.stat().st_size
-    if size > MAX_INDEX_BYTES:
-        raise ExportError(f"{index} has {size} bytes; an index of more than {MAX_INDEX_BYTES} bytes is not read.")
-    try:
-        parsed = _ParsedIndex.parse(index)
-    except ParseError as error:
-        raise ExportError(
-            f"{index} is not complete XML ({error}). It may have been cut off while copying: copy the export again."
-        ) from error
-    except DefusedXmlException as error:
-        raise ExportError(f"{index} contains XML entities, which no export of Harmony does; it is not read.") from error
-    except (KeyError, ValueError) as error:
-        raise ExportError(f"{index} has an image record that cannot be understood: {error}.") from error
-    if not parsed.records:
-        raise ExportError(f"{index} lists no image. Expected Image elements as Harmony writes them.")
+    parsed = parse_index(index)
     pixel_size_um = pixel_size_um or parsed.pixel_size_um
     if pixel_size_um is None:
         raise ExportError(f"{index} does not tell the pixel size. Give it with --pixel-size-um.")
@@ -172,8 +140,8 @@ def _read_names(path: Path, pixel_size_um: float | None) -> Export:
     ]
     if not records:
         raise ExportError(
-            f"{path} is not a Harmony export: it holds neither an index ({', '.join(INDEX_NAMES)}) nor TIFFs named like "
-            "r02c03f01p01-ch1sk1fk1fl1.tiff. Give the folder that holds Images/."
+            f"{path} is not a Harmony export: it holds neither an index ({', '.join(INDEX_NAMES)}) nor TIFFs named "
+            "like r02c03f01p01-ch1sk1fk1fl1.tiff. Give the folder that holds Images/."
         )
     if pixel_size_um is None:
         raise ExportError(
@@ -206,95 +174,6 @@ def _commonest_size(folder: Path, records: Iterable[Record], *, sample: int = 9)
     if not sizes:
         raise ExportError(f"None of the TIFFs in {folder} can be read. Copy the export again.")
     return sizes.most_common(1)[0][0]
-
-
-@dataclass(frozen=True)
-class _ParsedIndex:
-    records: list[Record]
-    channels: dict[int, Channel]
-    plate: dict[str, str]
-    pixel_size_um: float | None
-    image_size: tuple[int, int] | None
-
-    @classmethod
-    def parse(cls, index: Path) -> "_ParsedIndex":
-        records: list[Record] = []
-        entries: dict[int, dict[str, str]] = defaultdict(dict)
-        plate: dict[str, str] = {}
-        for element in _elements(index):
-            tag = _local_name(element)
-            if tag == "Image" and len(element):
-                values = _texts(element)
-                record = _record(values)
-                records.append(record)
-                # Up to Harmony 6 each image carries its channel's metadata: one record a channel is enough.
-                if "ImageResolutionX" in values and "ImageResolutionX" not in entries[record.channel_id]:
-                    entries[record.channel_id].update(values)
-            elif tag == "Entry" and "ChannelID" in element.attrib:
-                entries[int(element.attrib["ChannelID"])].update(_texts(element))
-            elif tag == "Plate":
-                plate = _texts(element)
-            else:
-                continue
-            element.clear()
-        used = {record.channel_id for record in records}
-        metadata = [entries[channel_id] for channel_id in sorted(used)]
-        resolution = next((m["ImageResolutionX"] for m in metadata if "ImageResolutionX" in m), None)
-        size = next(((int(m["ImageSizeY"]), int(m["ImageSizeX"])) for m in metadata if "ImageSizeX" in m), None)
-        return cls(
-            records=records,
-            channels={channel_id: _channel(channel_id, entries[channel_id]) for channel_id in sorted(used)},
-            plate=plate,
-            pixel_size_um=float(resolution) * 1e6 if resolution else None,
-            image_size=size,
-        )
-
-
-def _elements(index: Path) -> Iterator[Element]:
-    events = defusedxml.ElementTree.iterparse(index, events=("start", "end"))
-    _, root = next(events)
-    if _local_name(root) != "EvaluationInputData":
-        raise ExportError(
-            f"{index} is not an index of Harmony: its root is <{_local_name(root)}>, expected <EvaluationInputData>."
-        )
-    for event, element in events:
-        if event == "end":
-            yield element
-
-
-def _local_name(element: Element) -> str:
-    # Each generation of Harmony has a namespace of its own; the local names stayed.
-    return str(element.tag).rpartition("}")[2]
-
-
-def _texts(element: Element) -> dict[str, str]:
-    return {_local_name(child): (child.text or "").strip() for child in element}
-
-
-def _record(values: Mapping[str, str]) -> Record:
-    return Record(
-        row=int(values["Row"]),
-        column=int(values["Col"]),
-        field_id=int(values["FieldID"]),
-        plane_id=int(values["PlaneID"]),
-        timepoint_id=int(values["TimepointID"]),
-        channel_id=int(values["ChannelID"]),
-        url=values.get("URL", ""),
-        x_m=float(values.get("PositionX") or 0),
-        y_m=float(values.get("PositionY") or 0),
-        z_m=float(values.get("PositionZ") or 0),
-    )
-
-
-def _channel(channel_id: int, values: Mapping[str, str]) -> Channel:
-    name = values.get("ChannelName") or f"Channel {channel_id}"
-    # Harmony writes 0 where a wavelength has no meaning.
-    excitation, emission = (
-        float(values.get(key) or 0) or None for key in ("MainExcitationWavelength", "MainEmissionWavelength")
-    )
-    kinds: dict[str, ChannelKind] = {"brightfield": "brightfield", "phase": "phase", "fluorescence": "fluorescence"}
-    kind = kinds.get(values.get("ChannelType", "").lower(), "unknown")
-    return Channel(channel_id, name, kind, excitation, emission)
 
 
 def _assemble(

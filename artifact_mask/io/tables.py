@@ -1,12 +1,12 @@
 """Tables of a plate, in the layout that ngio reads: Parquet for programs, CSV beside it for people."""
 
 import io
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from artifact_mask.io.files import write_atomically
+from artifact_mask.io.zarr_group import write_group
 
 _TABLE_ATTRIBUTES = {"type": "generic_table", "table_version": "1", "backend": "parquet"}
 
@@ -26,17 +26,12 @@ def write_tables(plate: Path, tables: dict[str, pd.DataFrame]) -> dict[str, Path
         frame.to_parquet(parquet, index=False)
         write_atomically(folder / "table.parquet", parquet.getvalue())
         write_atomically(folder / "table.csv", frame.to_csv(index=False).encode())
-        _write_group(folder, _TABLE_ATTRIBUTES)
+        write_group(folder, _TABLE_ATTRIBUTES)
         written[name] = folder / "table.csv"
-    _write_group(plate / "tables", {"tables": sorted(tables)})
+    write_group(plate / "tables", {"tables": sorted(tables)})
     return written
 
 
 def read_table(plate: Path, name: str) -> pd.DataFrame:
     """Read one table of a plate."""
     return pd.read_parquet(plate / "tables" / name / "table.parquet")
-
-
-def _write_group(folder: Path, attributes: dict[str, object]) -> None:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    write_atomically(folder / "zarr.json", json.dumps(document, indent=1).encode())

@@ -89,7 +89,8 @@ def _block_means(image: NDArray[np.float32], block_px: int) -> NDArray[np.float3
         n_blocks = max(1, round(image.shape[axis] / block_px))
         edges = np.linspace(0, image.shape[axis], n_blocks + 1).round().astype(np.intp)
         widths = np.diff(edges).astype(np.float32)
-        image = np.add.reduceat(image, edges[:-1], axis=axis) / np.expand_dims(widths, 1 - axis)
+        sums = np.add.reduceat(image, edges[:-1], axis=axis, dtype=np.float32)
+        image = (sums / np.expand_dims(widths, 1 - axis)).astype(np.float32)
     return image
 
 

@@ -26,7 +26,8 @@ def label_objects(
     Returns
     -------
     NDArray[np.int32]
-        ``(y, x)``; 0 is background, objects are 1, 2 ... in reading order. Pixels that touch by a corner are one object.
+        ``(y, x)``; 0 is background, objects are 1, 2 ... in reading order. Pixels that touch by a corner are one
+        object.
 
     Examples
     --------
@@ -34,14 +35,20 @@ def label_objects(
     >>> label_objects(ring, threshold=0.5, min_object_px=9).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
     """
-    foreground = _fill_holes(probability >= threshold, max_hole_px)
-    labels, _ = ndimage.label(foreground, structure=_EIGHT_NEIGHBOURS, output=np.int32)
-    areas = object_areas(labels)
-    keep = areas >= max(min_object_px, 1)
-    numbers = np.zeros(areas.size + 1, np.int32)
-    numbers[1:][keep] = np.arange(1, np.count_nonzero(keep) + 1)
-    relabelled: NDArray[np.int32] = numbers[labels]
-    return relabelled
+    labels, _ = ndimage.label(probability >= threshold, structure=_EIGHT_NEIGHBOURS, output=np.int32)
+    n_kept = 0
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        window = labels[box]
+        # Object by object in its own box: a few small objects in a large field are the rule.
+        parts = window == number
+        filled = _fill_holes(parts, max_hole_px) if parts.any() else parts
+        if np.count_nonzero(filled) >= max(min_object_px, 1):
+            n_kept += 1
+            # What lay in a filled hole becomes part of the object. Numbers only ever shrink, so that none is met twice.
+            window[filled] = n_kept
+        else:
+            window[parts] = 0
+    return labels
 
 
 def object_areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -55,12 +62,12 @@ def object_areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.bincount(labels.ravel())[1:].astype(np.int64)
 
 
-def _fill_holes(foreground: NDArray[np.bool_], max_hole_px: int) -> NDArray[np.bool_]:
-    # By components of the background: five times faster than scipy.ndimage.binary_fill_holes on a field.
-    regions, n_regions = ndimage.label(~foreground, output=np.int32)
+def _fill_holes(parts: NDArray[np.bool_], max_hole_px: int) -> NDArray[np.bool_]:
+    """Fill the holes of one object in its bounding box; what reaches the box's border is outside."""
+    regions, n_regions = ndimage.label(~parts, output=np.int32)
     is_hole = np.bincount(regions.ravel(), minlength=n_regions + 1) <= max_hole_px
     is_hole[0] = False
     for border in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
         is_hole[border] = False
-    filled: NDArray[np.bool_] = foreground | is_hole[regions]
+    filled: NDArray[np.bool_] = parts | is_hole[regions]
     return filled

@@ -21,7 +21,8 @@ def fill_with_median(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDAr
 
     Notes
     -----
-    The median includes the artifacts, as in the published method: they cover a few percent of a field and hardly move it.
+    The median includes the artifacts, as in the published method: they cover a few percent of a field and hardly move
+    it.
 
     References
     ----------

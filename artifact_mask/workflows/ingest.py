@@ -14,7 +14,8 @@ from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of, plan_units
 from artifact_mask.errors import ExportError, ImageError, PlateError
-from artifact_mask.io.ome_zarr import create_plate, read_plate, write_field
+from artifact_mask.io.ome_zarr import write_field
+from artifact_mask.io.ome_zarr_plate import create_plate, read_plate
 from artifact_mask.io.operetta import Export, Sources, read_export, resolve_image
 from artifact_mask.io.tables import write_tables
 from artifact_mask.io.tiff import read_tiff_plane
@@ -165,8 +166,17 @@ def _require_free_or_same(root: Path, plate: Plate) -> None:
 
 def _digest(export: Export) -> str:
     sources: Sources = export.sources
-    listed = [[well, index, sorted([*plane, url] for plane, url in planes.items())] for (well, index), planes in sources.items()]
+    listed = [
+        [well, index, sorted([*plane, url] for plane, url in planes.items())]
+        for (well, index), planes in sources.items()
+    ]
     plate = export.plate
-    described = [plate.measurement_id, plate.shape, plate.pixel_size_um, plate.z_step_um, [repr(c) for c in plate.channels]]
+    described = [
+        plate.measurement_id,
+        plate.shape,
+        plate.pixel_size_um,
+        plate.z_step_um,
+        [repr(c) for c in plate.channels],
+    ]
     positions = [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in plate.wells]
     return digest_of(STAGE, __version__, described, positions, listed)

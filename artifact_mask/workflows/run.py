@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +34,24 @@ if TYPE_CHECKING:
 STAGE = "run"
 LABEL_NAME = "artifacts"
 PIXEL_SIZE_TOLERANCE = 1.25
+_DEVICE = Lock()
+"""A worker's tasks read, measure and write beside each other, but take turns on its device."""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What determines a field's result, beside the pixels and the model."""
+
+    channel: int
+    threshold: float
+    min_object_px: int
+    stain_threshold_od: float
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     """Segment, mask and measure every field of a plate on Dask.
 
-    Writes ``labels/artifacts`` and ``masked`` into each field and ``tables/fields`` and ``tables/wells`` into the plate.
+    Writes ``labels/artifacts`` and ``masked`` into each field, ``tables/fields`` and ``tables/wells`` into the plate.
     Run again, it does only what is missing.
 
     Raises
@@ -56,11 +69,11 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     channel = find_channel(plate, config.channel)
     model = config.model or default_model_path()
     card = read_card(model)
-    config = config.model_copy(
-        update={
-            "threshold": config.threshold or card.threshold,
-            "min_object_px": config.min_object_px or card.min_object_px,
-        }
+    settings = _Settings(
+        channel,
+        config.threshold or card.threshold,
+        config.min_object_px or card.min_object_px,
+        config.stain_threshold_od,
     )
     ratio = plate.pixel_size_um / card.pixel_size_um
     if not 1 / PIXEL_SIZE_TOLERANCE <= ratio <= PIXEL_SIZE_TOLERANCE:
@@ -68,16 +81,17 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
             f"Warning: the plate has {plate.pixel_size_um:.3g} um a pixel, the model was trained at "
             f"{card.pixel_size_um:.3g} um: look at the labels before you trust them."
         )
-    settings = config.model_dump(include={"threshold", "min_object_px", "stain_threshold_od"})
-    digest = digest_of(STAGE, __version__, ingest_digest, channel, settings, model_digest(model))
+    digest = digest_of(STAGE, __version__, ingest_digest, settings, model_digest(model))
     journal = Journal(config.plate, STAGE, digest)
     if journal.start(config.model_dump(mode="json")):
-        progress.note("The configuration, the model or the plate has changed since the last run: every field is redone.")
+        progress.note(
+            "The configuration, the model or the plate has changed since the last run: every field is redone."
+        )
     units = plan_units(ingested, fields_per_unit=config.fields_per_unit)
     wells = {well.path: well for well in plate.wells}
 
     def bind(unit: Unit) -> partial[Receipt]:
-        return partial(_run_unit, journal, replace(plate, wells=(wells[unit.well],)), channel, config, unit)
+        return partial(_run_unit, journal, replace(plate, wells=(wells[unit.well],)), settings, unit)
 
     n_resumed = process_units(
         journal, units, bind, cluster=config.cluster, progress=progress, load_model=partial(_load_segmenter, model)
@@ -120,7 +134,7 @@ def _load_segmenter(model: Path) -> "Segmenter":
     return Segmenter.load(model)
 
 
-def _run_unit(journal: Journal, plate: Plate, channel: int, config: RunConfig, unit: Unit) -> Receipt:
+def _run_unit(journal: Journal, plate: Plate, settings: _Settings, unit: Unit) -> Receipt:
     segmenter: Segmenter = worker_model()
     (well,) = plate.wells
     fields = {field.index: field for field in well.fields}
@@ -129,7 +143,7 @@ def _run_unit(journal: Journal, plate: Plate, channel: int, config: RunConfig, u
         return journal.plate / unit.well / str(index)
 
     def process(index: int) -> Mapping[str, Any]:
-        return _run_field(folder(index), plate, fields[index], channel, config, segmenter)
+        return _run_field(folder(index), plate, fields[index], settings, segmenter)
 
     def owned(index: int) -> list[Path]:
         return [folder(index) / "labels" / LABEL_NAME, folder(index) / "masked"]
@@ -137,9 +151,8 @@ def _run_unit(journal: Journal, plate: Plate, channel: int, config: RunConfig, u
     return process_unit(journal, unit, process, owned)
 
 
-def _run_field(
-    folder: Path, plate: Plate, field: Field, channel: int, config: RunConfig, segmenter: "Segmenter"
-) -> dict[str, Any]:
+def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, segmenter: "Segmenter") -> dict[str, Any]:
+    channel = settings.channel
     gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
     if gaps:
         raise ImageError(f"{plate.channels[channel].name} is missing: {gaps[0]}")
@@ -148,22 +161,24 @@ def _run_field(
     for t, z in np.ndindex(plate.shape[0], plate.shape[2]):
         plane = np.asarray(image[t, channel, z])
         background = estimate_background(plane)
-        probability = segmenter.predict(normalise_by_background(plane, background)[np.newaxis])[0]
-        labels = label_objects(probability, threshold=config.threshold, min_object_px=config.min_object_px)
+        contrast = normalise_by_background(plane, background)
+        with _DEVICE:
+            probability = segmenter.predict(contrast[np.newaxis])[0]
+        labels = label_objects(probability, threshold=settings.threshold, min_object_px=settings.min_object_px)
         mask = labels > 0
         density = optical_density(plane, background)
         areas = object_areas(labels)
         measured.append(
             {
-                "background": float(np.median(background)),
+                "background": float(background.mean()),
                 "artifact_fraction": float(mask.mean()),
                 "n_artifacts": int(areas.size),
                 "artifact_area_um2": float(areas.sum()) * plate.pixel_size_um**2,
                 "largest_artifact_um2": float(areas.max(initial=0)) * plate.pixel_size_um**2,
                 "stained_fraction_raw": stained_fraction(
-                    density, np.zeros_like(mask), threshold=config.stain_threshold_od
+                    density, np.zeros_like(mask), threshold=settings.stain_threshold_od
                 ),
-                "stained_fraction": stained_fraction(density, mask, threshold=config.stain_threshold_od),
+                "stained_fraction": stained_fraction(density, mask, threshold=settings.stain_threshold_od),
             }
         )
         labelled.append(((t, z), labels))
@@ -173,12 +188,15 @@ def _run_field(
     return _combine(measured)
 
 
-_COMBINE = {"n_artifacts": sum, "artifact_area_um2": sum, "largest_artifact_um2": max}
-
-
 def _combine(planes: list[dict[str, float]]) -> dict[str, float]:
     """One row from the planes of a field: areas and counts summed, the largest taken, the rest averaged."""
-    return {
-        key: _COMBINE.get(key, lambda values: sum(values) / len(values))([plane[key] for plane in planes])
-        for key in planes[0]
-    }
+    row = {}
+    for key in planes[0]:
+        values = [plane[key] for plane in planes]
+        if key in ("n_artifacts", "artifact_area_um2"):
+            row[key] = sum(values)
+        elif key == "largest_artifact_um2":
+            row[key] = max(values)
+        else:
+            row[key] = sum(values) / len(values)
+    return row

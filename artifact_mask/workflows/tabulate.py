@@ -61,8 +61,5 @@ def tabulate_wells(fields: pd.DataFrame) -> pd.DataFrame:
 
 def list_failures(fields: pd.DataFrame) -> tuple[FieldFailure, ...]:
     """Fields that have an error."""
-    failed = fields[fields["error"] != ""]
-    return tuple(
-        FieldFailure(str(row.well), int(row.field_id), str(row.error))
-        for row in failed[["well", "field_id", "error"]].itertuples()
-    )
+    failed = fields.loc[fields["error"] != "", ["well", "field_id", "error"]]
+    return tuple(FieldFailure(row["well"], row["field_id"], row["error"]) for row in failed.to_dict("records"))

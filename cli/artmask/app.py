@@ -53,9 +53,15 @@ def simulate(
     from artifact_mask.workflows.simulate import simulate as work
     from artmask.console import ConsoleProgress, print_file
 
-    given = dict(
-        dest=dest, plates=plates, wells=wells, fields=fields, size=size, channels=channels, seed=seed
-    )
+    given = {
+        "dest": dest,
+        "plates": plates,
+        "wells": wells,
+        "fields": fields,
+        "size": size,
+        "channels": channels,
+        "seed": seed,
+    }
     settings = load_config(SimulateConfig, config, given)
     with ConsoleProgress("simulate") as progress:
         measurements = work(settings, progress)

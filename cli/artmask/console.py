@@ -2,13 +2,17 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from artifact_mask.workflows.progress import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_FAILURES_SHOWN = 20
 
@@ -35,7 +39,9 @@ class ConsoleProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def note(self, message: str) -> None:
@@ -79,6 +85,16 @@ def print_summary(summary: Summary) -> int:
         console.print(f"  ... and {len(summary.failures) - MAX_FAILURES_SHOWN} more; all are in the fields table")
     console.print("Mend what is wrong with them and run the same command again: only these are redone.")
     return 3
+
+
+def print_table(frame: "pd.DataFrame") -> None:
+    """Print a table of a plate."""
+    table = Table(box=None, header_style="bold")
+    for column in frame.columns:
+        table.add_column(str(column), justify="right", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else escape(str(value)) for value in row))
+    Console(highlight=False).print(table)
 
 
 def print_file(label: str, path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Plates and wells of an OME-Zarr store (NGFF 0.5): what it contains, in metadata alone."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from yaozarrs import v05
+
+from artifact_mask.errors import PlateError
+from artifact_mask.io.zarr_group import read_attributes, write_group
+from artifact_mask.metadata import Channel, Field, Plate, Well, row_name
+
+
+@dataclass(frozen=True)
+class StoredPlate:
+    """A plate store's description.
+
+    Attributes
+    ----------
+    plate
+        What it contains.
+    ingest_digest
+        Digest of the ingest that wrote it.
+    """
+
+    plate: Plate
+    ingest_digest: str
+
+
+def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
+    """Write the metadata of the plate and of its wells; the fields' own is written with their pixels."""
+    rows = sorted({well.row for well in plate.wells})
+    columns = sorted({well.column for well in plate.wells})
+    definition = v05.PlateDef(
+        name=plate.name,
+        rows=[v05.Row(name=row_name(row)) for row in rows],
+        columns=[v05.Column(name=str(column)) for column in columns],
+        wells=[
+            v05.PlateWell(path=well.path, rowIndex=rows.index(well.row), columnIndex=columns.index(well.column))
+            for well in plate.wells
+        ],
+        acquisitions=[
+            v05.Acquisition(id=0, name=plate.name, maximumfieldcount=max(len(w.fields) for w in plate.wells))
+        ],
+        field_count=max(len(well.fields) for well in plate.wells),
+    )
+    for row in rows:
+        write_group(root / row_name(row), {})
+    for well in plate.wells:
+        images = [v05.FieldOfView(path=str(field.index), acquisition=0) for field in well.fields]
+        fields = [
+            {"path": str(field.index), "field_id": field.field_id, "y_um": field.y_um, "x_um": field.x_um}
+            for field in well.fields
+        ]
+        write_group(root / well.path, {"ome": v05.Well(well=v05.WellDef(images=images)), "artmask": {"fields": fields}})
+    description = {
+        "ingest_digest": ingest_digest,
+        "measurement_id": plate.measurement_id,
+        "n_rows": plate.n_rows,
+        "n_columns": plate.n_columns,
+        "shape": list(plate.shape),
+        "pixel_size_um": plate.pixel_size_um,
+        "z_step_um": plate.z_step_um,
+        "channels": [asdict(channel) for channel in plate.channels],
+    }
+    write_group(root, {"ome": v05.Plate(plate=definition), "artmask": description})
+
+
+def read_plate(root: Path) -> StoredPlate:
+    """Read what a plate store contains, from its metadata alone.
+
+    Raises
+    ------
+    PlateError
+        If there is no store, or it is not a plate that artmask wrote.
+    """
+    if not root.is_dir():
+        raise PlateError(f"{root} does not exist. Give a plate that `artmask ingest` wrote.")
+    attributes = read_attributes(root)
+    description = attributes.get("artmask")
+    if not description or "plate" not in attributes.get("ome", {}):
+        raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
+    wells = []
+    for entry in attributes["ome"]["plate"]["wells"]:
+        fields = read_attributes(root / entry["path"])["artmask"]["fields"]
+        row, column = entry["path"].split("/")
+        wells.append(
+            Well(
+                row=_row_number(row),
+                column=int(column),
+                fields=tuple(Field(int(f["path"]), f["field_id"], f["y_um"], f["x_um"]) for f in fields),
+            )
+        )
+    t, c, z, y, x = description["shape"]
+    plate = Plate(
+        name=attributes["ome"]["plate"]["name"],
+        measurement_id=description["measurement_id"],
+        n_rows=description["n_rows"],
+        n_columns=description["n_columns"],
+        shape=(t, c, z, y, x),
+        pixel_size_um=description["pixel_size_um"],
+        z_step_um=description["z_step_um"],
+        channels=tuple(Channel(**channel) for channel in description["channels"]),
+        wells=tuple(wells),
+    )
+    return StoredPlate(plate, description["ingest_digest"])
+
+
+def _row_number(name: str) -> int:
+    number = 0
+    for letter in name:
+        number = number * 26 + ord(letter) - ord("A") + 1
+    return number

@@ -1,0 +1,98 @@
+"""The command line: help at once, errors in one message, exit codes as documented."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from artifact_mask.config import RunConfig, load_config
+from artifact_mask.errors import ConfigError
+
+HEAVY = {"torch", "monai", "dask", "distributed", "zarr", "ome_zarr", "yaozarrs", "pandas", "pyarrow", "skimage", "scipy"}
+
+
+def artmask(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "artmask", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def test_help_imports_no_heavy_package():
+    code = "import sys; from artmask.app import app; app(['--help'], standalone_mode=False); print(*sys.modules, sep='\\n')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {line.split(".")[0] for line in result.stdout.splitlines()}
+    assert "artmask" in imported
+    assert not imported & HEAVY
+    # 0.5 s is what a user bears to wait; this many modules take a fifth of a second.
+    assert len(result.stdout.splitlines()) < 700
+
+
+@pytest.mark.parametrize("command", ["simulate", "ingest", "run", "demo"])
+def test_every_command_has_help(command):
+    result = artmask(command, "--help")
+    assert result.returncode == 0
+    assert command in result.stdout
+
+
+def test_version_is_printed():
+    from artifact_mask import __version__
+
+    assert artmask("--version").stdout.strip() == __version__
+
+
+def test_wrong_usage_exits_with_2():
+    assert artmask("run").returncode == 2
+    assert artmask("no-such-command").returncode == 2
+
+
+def test_error_is_one_message_without_traceback(tmp_path):
+    result = artmask("ingest", tmp_path / "nowhere", tmp_path / "plate.zarr")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert "does not exist" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "plate.zarr").exists()
+
+
+def test_running_on_something_that_is_no_plate_exits_with_1(tmp_path):
+    result = artmask("run", tmp_path)
+    assert result.returncode == 1
+    assert "is not a plate" in result.stderr
+
+
+def test_misspelt_key_in_a_configuration_file_names_the_known_ones(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("treshold: 0.5\n")
+    result = artmask("run", tmp_path, "--config", config)
+    assert result.returncode == 2
+    assert "treshold" in result.stderr
+    assert "threshold" in result.stderr.replace("treshold", "")
+
+
+def test_options_override_the_configuration_file(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump({"threshold": 0.3, "min_object_px": 9, "cluster": {"workers": 3}}))
+    given = {"plate": "p.zarr", "threshold": 0.7, "min_object_px": None, "cluster": {"workers": None, "dashboard": False}}
+    settings = load_config(RunConfig, config, given)
+    assert (settings.threshold, settings.min_object_px) == (0.7, 9)
+    assert (settings.cluster.workers, settings.cluster.dashboard) == (3, False)
+
+
+def test_value_out_of_range_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="threshold"):
+        load_config(RunConfig, None, {"plate": tmp_path, "threshold": 2.0})
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [\n", "\x00"])
+def test_configuration_file_that_is_no_mapping_is_refused(tmp_path, content):
+    config = tmp_path / "run.yaml"
+    config.write_text(content)
+    with pytest.raises(ConfigError):
+        load_config(RunConfig, config, {"plate": tmp_path})
+
+
+def test_channel_names_must_look_like_number_and_name(tmp_path):
+    result = artmask("ingest", tmp_path, tmp_path / "p.zarr", "--channel-name", "Brightfield")
+    assert result.returncode == 2
+    assert "1=Brightfield" in result.stderr

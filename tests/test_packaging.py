@@ -1,0 +1,48 @@
+"""The project's own files agree with each other."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+import artifact_mask
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def _split(requirement: str) -> tuple[str, str]:
+    name, constraint = re.fullmatch(r"([A-Za-z0-9-]+)(.*)", requirement).groups()
+    return name, constraint.replace(" ", "")
+
+
+def test_conda_environment_requires_what_the_package_requires():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    expected = {CONDA_NAMES.get(name, name): constraint for name, constraint in map(_split, project["dependencies"])}
+    expected["python"] = project["requires-python"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (from_pip,) = (entry["pip"] for entry in environment if isinstance(entry, dict))
+    listed = [entry for entry in environment if isinstance(entry, str) and entry != "pip"]
+    listed += [entry for entry in from_pip if not entry.startswith("--")]
+    assert dict(map(_split, listed)) == expected
+
+
+def test_changelog_has_an_unreleased_section():
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_version_is_a_release_number():
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", artifact_mask.__version__)
+
+
+def test_readme_links_to_files_that_exist():
+    readme = (ROOT / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in link]
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_default_model_is_small_enough_to_ship():
+    assert (ROOT / "artifact_mask" / "models" / "default-unet.safetensors").stat().st_size < 3_000_000
