@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from yaozarrs import v05
 
@@ -43,15 +44,6 @@ def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
         ],
         field_count=max(len(well.fields) for well in plate.wells),
     )
-    for row in rows:
-        write_group(root / row_name(row), {})
-    for well in plate.wells:
-        images = [v05.FieldOfView(path=str(field.index), acquisition=0) for field in well.fields]
-        fields = [
-            {"path": str(field.index), "field_id": field.field_id, "y_um": field.y_um, "x_um": field.x_um}
-            for field in well.fields
-        ]
-        write_group(root / well.path, {"ome": v05.Well(well=v05.WellDef(images=images)), "artmask": {"fields": fields}})
     description = {
         "ingest_digest": ingest_digest,
         "measurement_id": plate.measurement_id,
@@ -62,7 +54,18 @@ def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
         "z_step_um": plate.z_step_um,
         "channels": [asdict(channel) for channel in plate.channels],
     }
-    write_group(root, {"ome": v05.Plate(plate=definition), "artmask": description})
+    # First, so that an interrupted ingest is known as the same plate's.
+    write_group(root, {"ome": _versioned("plate", v05.Plate(plate=definition)), "artmask": description})
+    for row in rows:
+        write_group(root / row_name(row), {})
+    for well in plate.wells:
+        images = [v05.FieldOfView(path=str(field.index), acquisition=0) for field in well.fields]
+        fields = [
+            {"path": str(field.index), "field_id": field.field_id, "y_um": field.y_um, "x_um": field.x_um}
+            for field in well.fields
+        ]
+        ome = _versioned("well", v05.Well(well=v05.WellDef(images=images)))
+        write_group(root / well.path, {"ome": ome, "artmask": {"fields": fields}})
 
 
 def read_plate(root: Path) -> StoredPlate:
@@ -81,13 +84,15 @@ def read_plate(root: Path) -> StoredPlate:
         raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
     wells = []
     for entry in attributes["ome"]["plate"]["wells"]:
-        fields = read_attributes(root / entry["path"])["artmask"]["fields"]
+        of_well = read_attributes(root / entry["path"]).get("artmask")
+        if of_well is None:
+            raise PlateError(f"{root} is not complete: {entry['path']} has no metadata. Run `artmask ingest` again.")
         row, column = entry["path"].split("/")
         wells.append(
             Well(
                 row=_row_number(row),
                 column=int(column),
-                fields=tuple(Field(int(f["path"]), f["field_id"], f["y_um"], f["x_um"]) for f in fields),
+                fields=tuple(Field(int(f["path"]), f["field_id"], f["y_um"], f["x_um"]) for f in of_well["fields"]),
             )
         )
     t, c, z, y, x = description["shape"]
@@ -110,3 +115,10 @@ def _row_number(name: str) -> int:
     for letter in name:
         number = number * 26 + ord(letter) - ord("A") + 1
     return number
+
+
+def _versioned(key: str, model: v05.Plate | v05.Well) -> dict[str, Any]:
+    """Dump a model with the version in the inner object too, where NGFF 0.4 had it: some readers warn without it."""
+    ome: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+    ome[key]["version"] = model.version
+    return ome

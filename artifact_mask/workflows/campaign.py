@@ -48,7 +48,8 @@ def process_units(
     if not pending:
         return done
     with start_cluster(cluster) as client:
-        progress.note(f"Dask dashboard: {client.dashboard_link}")
+        if cluster.dashboard:
+            progress.note(f"Dask dashboard: {client.dashboard_link}")
         if load_model is not None:
             place_model(client, load_model)
         for outcome in stream(client, bind, pending, name=f"{journal.stage}-{journal.digest}"):
