@@ -9,6 +9,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import resize
 
 from artifact_mask import __version__
 from artifact_mask.config import RunConfig
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 STAGE = "run"
 LABEL_NAME = "artifacts"
 PIXEL_SIZE_TOLERANCE = 1.25
+"""Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
 _DEVICE = Lock()
 """A worker's tasks read, measure and write beside each other, but take turns on its device."""
 
@@ -43,6 +46,7 @@ class _Settings:
     """What determines a field's result, beside the pixels and the model."""
 
     channel: int
+    scale: float
     threshold: float
     min_object_px: int
     stain_threshold_od: float
@@ -69,18 +73,22 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     channel = find_channel(plate, config.channel)
     model = config.model or default_model_path()
     card = read_card(model)
-    settings = _Settings(
-        channel,
-        config.threshold or card.threshold,
-        config.min_object_px or card.min_object_px,
-        config.stain_threshold_od,
-    )
-    ratio = plate.pixel_size_um / card.pixel_size_um
-    if not 1 / PIXEL_SIZE_TOLERANCE <= ratio <= PIXEL_SIZE_TOLERANCE:
+    scale = plate.pixel_size_um / card.pixel_size_um
+    if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE:
+        scale = 1.0
+    else:
         progress.note(
             f"Warning: the plate has {plate.pixel_size_um:.3g} um a pixel, the model was trained at "
-            f"{card.pixel_size_um:.3g} um: look at the labels before you trust them."
+            f"{card.pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before you "
+            "trust them."
         )
+    settings = _Settings(
+        channel=channel,
+        scale=scale,
+        threshold=config.threshold or card.threshold,
+        min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
+        stain_threshold_od=config.stain_threshold_od,
+    )
     digest = digest_of(STAGE, __version__, ingest_digest, settings, model_digest(model))
     journal = Journal(config.plate, STAGE, digest)
     if journal.start(config.model_dump(mode="json")):
@@ -163,7 +171,7 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
         background = estimate_background(plane)
         contrast = normalise_by_background(plane, background)
         with _DEVICE:
-            probability = segmenter.predict(contrast[np.newaxis])[0]
+            probability = _predict(contrast, settings.scale, segmenter)
         labels = label_objects(probability, threshold=settings.threshold, min_object_px=settings.min_object_px)
         mask = labels > 0
         density = optical_density(plane, background)
@@ -186,6 +194,17 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
     write_labels(folder, plate, field, labelled, name=LABEL_NAME)
     write_masked(folder, plate, field, channel, masked)
     return _combine(measured)
+
+
+def _predict(contrast: NDArray[np.float32], scale: float, segmenter: "Segmenter") -> NDArray[np.float32]:
+    """Predict a field ``(y, x)`` at the model's own pixel size, ``scale`` times finer than the field's."""
+    if scale == 1:
+        return segmenter.predict(contrast[np.newaxis])[0]
+    shape = tuple(max(1, round(n * scale)) for n in contrast.shape)
+    resampled = resize(contrast, shape, order=1, anti_aliasing=scale < 1, preserve_range=True).astype(np.float32)
+    probability = segmenter.predict(resampled[np.newaxis])[0]
+    back: NDArray[np.float32] = resize(probability, contrast.shape, order=1, anti_aliasing=scale > 1)
+    return back
 
 
 def _combine(planes: list[dict[str, float]]) -> dict[str, float]:
