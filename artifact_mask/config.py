@@ -65,7 +65,7 @@ class RunConfig(Frozen):
         default=None, ge=1, description="Objects of fewer pixels are dropped; by default the model's own."
     )
     stain_threshold_od: float = Field(
-        default=0.06, gt=0, description="Optical density from which a pixel counts as stained."
+        default=0.08, gt=0, description="Optical density from which a pixel counts as stained."
     )
     fields_per_unit: int = Field(default=8, ge=1, description="Fields of one well that make one task.")
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
@@ -81,7 +81,7 @@ class SimulateConfig(Frozen):
     size: int = Field(default=1080, ge=64, le=2160, description="Side of a field, in pixels.")
     channels: int = Field(default=1, ge=1, le=5, description="Brightfield, then nuclei, then further fluorescence.")
     seed: int = Field(default=0, ge=0, description="Seed; the same seed writes the same bytes.")
-    pixel_size_um: float = Field(0.3, ge=0.1, le=2.0, description="Side of a pixel, in micrometre.")
+    pixel_size_um: float = Field(default=0.3, ge=0.1, le=2.0, description="Side of a pixel, in micrometre.")
 
 
 def load_config(kind: type[Config], file: Path | None, given: dict[str, Any]) -> Config:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numcodecs
@@ -37,10 +37,10 @@ class PlaneCodec:
         Of the array.
     """
 
-    name: str
+    name: Literal["lz4", "zstd"]
     level: int
-    shuffle: str
-    dtype: str
+    shuffle: Literal["shuffle", "bitshuffle"]
+    dtype: Literal["uint16", "int32"]
 
 
 INTENSITY = PlaneCodec("lz4", 5, "bitshuffle", "uint16")

@@ -8,9 +8,7 @@ CONTRAST_UNIT = 0.2
 """Relative deviation from the background that counts as 1 after :func:`normalise_by_background`."""
 
 
-def estimate_background(
-    image: NDArray[np.generic], *, block_px: int = 30, window: float = 0.5
-) -> NDArray[np.float32]:
+def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, window: float = 0.5) -> NDArray[np.float32]:
     """Estimate the smooth background of one brightfield field of view by a wide median.
 
     The field is averaged over blocks, the blocks are replaced by the median of a window that spans ``window`` of the
@@ -48,17 +46,12 @@ def estimate_background(
     sizes = [max(1, round(window * n) // 2 * 2 + 1) for n in means.shape]
     coarse = ndimage.median_filter(means, size=sizes, mode="reflect")
     coarse = ndimage.gaussian_filter(coarse, sigma=[n / 8 for n in sizes], mode="reflect")
-    rows, columns = (
-        _linear_interpolation(n_out, n_in)
-        for n_out, n_in in zip(image.shape, coarse.shape, strict=True)
-    )
+    rows, columns = (_linear_interpolation(n_out, n_in) for n_out, n_in in zip(image.shape, coarse.shape, strict=True))
     background: NDArray[np.float32] = rows @ coarse @ columns.T
     return background
 
 
-def normalise_by_background(
-    image: NDArray[np.generic], background: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def normalise_by_background(image: NDArray[np.generic], background: NDArray[np.float32]) -> NDArray[np.float32]:
     """Express a field as contrast against its background: ``(image / background - 1) / 0.2``.
 
     Parameters

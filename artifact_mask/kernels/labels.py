@@ -35,6 +35,7 @@ def label_objects(
     >>> label_objects(ring, threshold=0.5, min_object_px=9).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
     """
+    labels: NDArray[np.int32]
     labels, _ = ndimage.label(probability >= threshold, structure=_EIGHT_NEIGHBOURS, output=np.int32)
     n_kept = 0
     for number, box in enumerate(ndimage.find_objects(labels), start=1):

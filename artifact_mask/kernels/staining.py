@@ -29,7 +29,8 @@ def optical_density(image: NDArray[np.generic], background: NDArray[np.float32])
     ratio = np.maximum(image, 1).astype(np.float32)
     ratio /= np.maximum(background, 1)
     np.log10(ratio, out=ratio)
-    return -ratio + np.float32(0)  # no negative zero
+    density: NDArray[np.float32] = np.float32(0) - ratio  # not -ratio, whose zeros are negative
+    return density
 
 
 def stained_fraction(density: NDArray[np.float32], mask: NDArray[np.bool_], *, threshold: float) -> float:

@@ -44,7 +44,7 @@ def process_units(
     pending = journal.pending(units)
     total = sum(len(unit.fields) for unit in units)
     done = total - sum(len(unit.fields) for unit in pending)
-    progress.begin(total, done)
+    progress.begin(journal.stage, total, done)
     if not pending:
         return done
     with start_cluster(cluster) as client:

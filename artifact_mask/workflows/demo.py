@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def demo(folder: Path, progress: Progress | None = None, *, size: int = 1080) ->
     return DemoResult(summary, read_table(plate, "wells"), picture)
 
 
-def _read_field(plate: Path, row: "pd.Series[object]") -> MaskedField:
+def _read_field(plate: Path, row: "pd.Series[Any]") -> MaskedField:
     well = str(row["well"])
     folder = plate / well[0] / str(row["column"]) / str(row["field"])
     return MaskedField(

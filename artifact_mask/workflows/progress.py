@@ -11,8 +11,8 @@ class Progress(Protocol):
     def note(self, message: str) -> None:
         """Say something that is worth a line."""
 
-    def begin(self, total: int, done: int) -> None:
-        """Announce the number of fields, and how many of them an earlier run finished."""
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """Announce a stage, its number of fields, and how many of them an earlier run finished."""
 
     def advance(self, fields: int, failed: int) -> None:
         """Report fields that came to an end, and how many of these failed."""
@@ -24,7 +24,7 @@ class Silent:
     def note(self, message: str) -> None:
         """Say nothing."""
 
-    def begin(self, total: int, done: int) -> None:
+    def begin(self, stage: str, total: int, done: int) -> None:
         """Say nothing."""
 
     def advance(self, fields: int, failed: int) -> None:

@@ -199,12 +199,12 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
 def _predict(contrast: NDArray[np.float32], scale: float, segmenter: "Segmenter") -> NDArray[np.float32]:
     """Predict a field ``(y, x)`` at the model's own pixel size, ``scale`` times finer than the field's."""
     if scale == 1:
-        return segmenter.predict(contrast[np.newaxis])[0]
+        (probability,) = segmenter.predict(contrast[np.newaxis])
+        return probability
     shape = tuple(max(1, round(n * scale)) for n in contrast.shape)
-    resampled = resize(contrast, shape, order=1, anti_aliasing=scale < 1, preserve_range=True).astype(np.float32)
-    probability = segmenter.predict(resampled[np.newaxis])[0]
-    back: NDArray[np.float32] = resize(probability, contrast.shape, order=1, anti_aliasing=scale > 1)
-    return back
+    resampled = resize(contrast, shape, order=1, anti_aliasing=scale < 1, preserve_range=True)
+    (probability,) = segmenter.predict(np.asarray(resampled, np.float32)[np.newaxis])
+    return np.asarray(resize(probability, contrast.shape, order=1, anti_aliasing=scale > 1), np.float32)
 
 
 def _combine(planes: list[dict[str, float]]) -> dict[str, float]:

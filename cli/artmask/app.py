@@ -15,6 +15,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields failed.",
 )
 
+DEMO_COLUMNS = ["well", "n_fields", "n_artifacts", "artifact_fraction", "stained_fraction_raw", "stained_fraction"]
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys; options override it.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core, at most 8.")]
 Dashboard = Annotated[bool | None, typer.Option(help="Serve Dask's dashboard on the loopback address.")]
@@ -63,7 +65,7 @@ def simulate(
         "seed": seed,
     }
     settings = load_config(SimulateConfig, config, given)
-    with ConsoleProgress("simulate") as progress:
+    with ConsoleProgress() as progress:
         measurements = work(settings, progress)
     for folder in measurements:
         print_file("measurement", folder)
@@ -94,7 +96,7 @@ def ingest(
         "cluster": {"workers": workers, "dashboard": dashboard},
     }
     settings = load_config(IngestConfig, config, given)
-    with ConsoleProgress("ingest") as progress:
+    with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
 
@@ -126,7 +128,7 @@ def run(
         "cluster": {"workers": workers, "dashboard": dashboard},
     }
     settings = load_config(RunConfig, config, given)
-    with ConsoleProgress("run") as progress:
+    with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
 
@@ -139,9 +141,9 @@ def demo(
     from artifact_mask.workflows.demo import demo as work
     from artmask.console import ConsoleProgress, print_file, print_summary, print_table
 
-    with ConsoleProgress("demo") as progress:
+    with ConsoleProgress() as progress:
         result = work(folder, progress)
-    print_table(result.wells)
+    print_table(result.wells[DEMO_COLUMNS])
     code = print_summary(result.summary)
     print_file("Look at", result.picture)
     raise typer.Exit(code)

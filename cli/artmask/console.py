@@ -18,12 +18,12 @@ MAX_FAILURES_SHOWN = 20
 
 
 class ConsoleProgress:
-    """Progress bar on a terminal, a line every tenth of the work in a log file."""
+    """A progress bar for each stage on a terminal, a line every tenth of the work in a log file."""
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn(verb),
+        self._bars = Progress(
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("fields, {task.fields[failed]} failed"),
@@ -31,29 +31,29 @@ class ConsoleProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._verb = verb
+        self._stage = ""
         self._task: TaskID | None = None
         self._done = self._failed = self._total = 0
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._bars.stop()
 
     def note(self, message: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(escape(message), soft_wrap=True)
+        """Print a line above the bars."""
+        self._console.print(escape(message), soft_wrap=True, highlight=False)
 
-    def begin(self, total: int, done: int) -> None:
-        """Start the bar."""
-        self._total, self._done = total, done
-        self._task = self._bar.add_task(self._verb, total=total, completed=done, failed=0)
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """Start the bar of a stage."""
+        self._stage, self._total, self._done, self._failed = stage, total, done, 0
+        self._task = self._bars.add_task(stage, total=total, completed=done, failed=0)
         resumed = f", {done} of them finished by an earlier run" if done else ""
-        self.note(f"{self._verb}: {total} fields{resumed}")
+        self.note(f"{stage}: {total} fields{resumed}")
 
     def advance(self, fields: int, failed: int) -> None:
         """Move the bar on."""
@@ -61,10 +61,10 @@ class ConsoleProgress:
         self._done += fields
         self._failed += failed
         if self._task is not None:
-            self._bar.update(self._task, completed=self._done, failed=self._failed)
+            self._bars.update(self._task, completed=self._done, failed=self._failed)
         tenth = max(1, self._total // 10)
         if not self._console.is_terminal and (before // tenth != self._done // tenth or self._done == self._total):
-            self.note(f"{self._verb}: {self._done}/{self._total} fields, {self._failed} failed")
+            self.note(f"{self._stage}: {self._done}/{self._total} fields, {self._failed} failed")
 
 
 def print_summary(summary: Summary) -> int:
@@ -88,12 +88,12 @@ def print_summary(summary: Summary) -> int:
 
 
 def print_table(frame: "pd.DataFrame") -> None:
-    """Print a table of a plate."""
-    table = Table(box=None, header_style="bold")
+    """Print a table of a plate; spaces in the headers let them break into lines."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for column in frame.columns:
-        table.add_column(str(column), justify="right", overflow="fold")
+        table.add_column(str(column).replace("_", " "), justify="right")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else escape(str(value)) for value in row))
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else escape(str(value)) for value in row))
     Console(highlight=False).print(table)
 
 

@@ -1,0 +1,252 @@
+"""Write a synthetic screening campaign as an Operetta would export it, with the truth about every field."""
+
+import csv
+import io
+import math
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from artifact_mask.config import SimulateConfig
+from artifact_mask.errors import StorageError
+from artifact_mask.io.files import write_atomically
+from artifact_mask.io.operetta_writer import (
+    Acquisition,
+    Layer,
+    image_name,
+    write_assay_layout,
+    write_index,
+    write_plane,
+    write_truth,
+)
+from artifact_mask.kernels.scene import draw_scene
+from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
+from artifact_mask.metadata import Channel, Field, Plate, Well
+from artifact_mask.workflows.progress import Progress, Silent
+
+TOP_CONCENTRATION_UM = 10.0
+"""Concentration, in micromolar, of the wells of dose 1."""
+
+COMPOUND, CONTROL = "Compound A", "DMSO"
+
+CHANNELS = (
+    Channel(1, "Brightfield", "brightfield", 740.0, None),
+    Channel(2, "HOECHST 33342", "fluorescence", 375.0, 456.0),
+    Channel(3, "Alexa 488", "fluorescence", 475.0, 525.0),
+    Channel(4, "Alexa 568", "fluorescence", 550.0, 610.0),
+    Channel(5, "Alexa 647", "fluorescence", 630.0, 708.0),
+)
+
+# Rows, columns, and the wells left free on each side: the rim of a plate dries out.
+_FORMATS = ((8, 12, 1), (16, 24, 1), (16, 24, 0))
+
+_MAX_THREADS = 8
+"""Each needs up to 160 MB for a field of 1080 x 1080 while it draws."""
+
+_Row = tuple[int, int, int, float, float, float, int]
+_COLUMNS = ("row", "column", "field_id", "dose", "stained_fraction", "artifact_fraction", "n_artifacts")
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One field to draw."""
+
+    folder: Path
+    config: SimulateConfig
+    plate_number: int
+    well: Well
+    field_id: int
+    dose: float
+
+
+def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[Path]:
+    """Write a synthetic campaign.
+
+    Parameters
+    ----------
+    config
+        How much to draw, and where to.
+    progress
+        Listener.
+
+    Returns
+    -------
+    list[Path]
+        Folder of each measurement, ``<dest>/Plate01`` and so on, each with ``Images`` and ``Assaylayout`` as Harmony
+        exports them, and with ``Truth``: per field the artifact classes and the stain (PNG), the shading of the
+        brightfield image (every 8th pixel, float32 TIFF), and a line of ``fields.csv``.
+
+    Raises
+    ------
+    StorageError
+        If the folder of a plate is there already and not empty (nothing is written then), or if the disk is full or
+        refuses to be written.
+
+    Notes
+    -----
+    The wells fill the plate from B02. The first column is the control (dose 0), the others are a dilution series up to
+    dose 1; rows are replicates. The same configuration writes the same bytes on the same kind of machine and versions
+    of NumPy and SciPy. The index is written last: a measurement that has one is whole.
+    """
+    folders = [config.dest / f"Plate{number:02d}" for number in range(1, config.plates + 1)]
+    for folder in folders:
+        _refuse_if_used(folder)
+    wells, doses, size = _layout(config)
+    total = config.plates * len(wells) * config.fields
+    progress = progress or Silent()
+    progress.begin("simulate", total, 0)
+    # Threads, because NumPy and SciPy let go of the interpreter for most of a field: as fast as processes where it was
+    # measured, and a script that calls this needs no guard against being imported again.
+    with ThreadPoolExecutor(min(_cores(), total, _MAX_THREADS)) as pool:
+        for number, folder in enumerate(folders, start=1):
+            plate = _plate(config, number, folder.name, wells, size)
+            tasks = [
+                _Task(folder, config, number, well, of_well.field_id, doses[well.row, well.column])
+                for well in wells
+                for of_well in well.fields
+            ]
+            rows = []
+            try:
+                for row in pool.map(_draw_field, tasks):
+                    rows.append(row)
+                    progress.advance(1, 0)
+                _finish(folder, plate, doses, rows)
+            except OSError as error:
+                raise StorageError(
+                    f"{folder} cannot be written: {error}. Make room, or give another destination; then remove the "
+                    "folder and simulate again."
+                ) from error
+    return folders
+
+
+def _finish(folder: Path, plate: Plate, doses: dict[tuple[int, int], float], rows: list[_Row]) -> None:
+    """Write what describes the images, the index last."""
+    _write_table(folder / "Truth" / "fields.csv", rows)
+    write_assay_layout(folder, plate, _layers(doses))
+    profiles = {channel.channel_id: FLUORESCENCE_SHADING for channel in plate.channels[1:]}
+    write_index(folder, plate, Acquisition(profiles=profiles))
+
+
+def _draw_field(task: _Task) -> _Row:
+    """Draw one field, write its images and its truth, and measure the truth."""
+    config = task.config
+    well, field_id = task.well, task.field_id
+    scene = draw_scene(
+        (config.size, config.size),
+        # Seeded by its place alone: neither the order of drawing nor the number of fields matters.
+        seed=(config.seed, task.plate_number, well.row, well.column, field_id),
+        dose=task.dose,
+        n_channels=config.channels,
+        pixel_size_um=config.pixel_size_um,
+    )
+    for channel, plane in zip(CHANNELS, scene.image, strict=False):
+        write_plane(task.folder, image_name(well, field_id, channel.channel_id), plane, config.pixel_size_um)
+    write_truth(
+        task.folder,
+        Path(image_name(well, field_id, CHANNELS[0].channel_id)).stem,
+        artifacts=scene.artifacts,
+        stain=scene.stain,
+        illumination=scene.illumination,
+    )
+    return (
+        well.row,
+        well.column,
+        field_id,
+        round(task.dose, 6),
+        round(float(np.mean(scene.stain)), 8),
+        round(float(np.mean(scene.artifacts > 0)), 8),
+        int(sum(ndimage.label(scene.artifacts == kind)[1] for kind in (1, 2, 3))),
+    )
+
+
+def _layout(config: SimulateConfig) -> tuple[tuple[Well, ...], dict[tuple[int, int], float], tuple[int, int]]:
+    """Wells with their fields, doses by ``(row, column)``, and the size ``(rows, columns)`` of the plate."""
+    n_rows, n_columns, rim = next(f for f in _FORMATS if config.wells <= (f[0] - 2 * f[2]) * (f[1] - 2 * f[2]))
+    replicates = 1 if config.wells < 4 else 2 if config.wells < 12 else 3
+    replicates = max(replicates, math.ceil(config.wells / (n_columns - 2 * rim)))
+    columns = math.ceil(config.wells / replicates)
+    series = _dilution_series(columns)
+    fields = _fields(config)
+    places = [divmod(i, columns) for i in range(config.wells)]
+    wells = tuple(Well(rim + 1 + row, rim + 1 + column, fields) for row, column in places)
+    doses = {(rim + 1 + row, rim + 1 + column): series[column] for row, column in places}
+    return wells, doses, (n_rows, n_columns)
+
+
+def _dilution_series(columns: int) -> list[float]:
+    """Dose of each column: 0 for the control, then rising to 1 by a constant factor of at most 2.
+
+    Examples
+    --------
+    >>> _dilution_series(4)
+    [0.0, 0.25, 0.5, 1.0]
+    """
+    if columns == 1:
+        return [1.0]
+    steps = columns - 2
+    # With many columns, halving would make most of the series indistinguishable from the control.
+    factor = min(2.0, 64 ** (1 / max(steps, 1)))
+    return [0.0, *(factor ** (i - steps) for i in range(steps + 1))]
+
+
+def _fields(config: SimulateConfig) -> tuple[Field, ...]:
+    """Fields side by side around the middle of the well, numbered along a snake from the top left."""
+    side = math.ceil(math.sqrt(config.fields))
+    rows = math.ceil(config.fields / side)
+    step = config.size * config.pixel_size_um
+    fields = []
+    for i in range(config.fields):
+        row, column = divmod(i, side)
+        column = side - 1 - column if row % 2 else column
+        y, x = (row - (rows - 1) / 2) * step, (column - (side - 1) / 2) * step
+        fields.append(Field(index=i, field_id=i + 1, y_um=round(y, 6), x_um=round(x, 6)))
+    return tuple(fields)
+
+
+def _plate(config: SimulateConfig, number: int, name: str, wells: tuple[Well, ...], size: tuple[int, int]) -> Plate:
+    identity = f"artmask-simulation/{config.model_dump_json(exclude={'dest'})}/{number}"
+    return Plate(
+        name=name,
+        measurement_id=str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),
+        n_rows=size[0],
+        n_columns=size[1],
+        shape=(1, config.channels, 1, config.size, config.size),
+        pixel_size_um=config.pixel_size_um,
+        z_step_um=1.0,
+        channels=CHANNELS[: config.channels],
+        wells=wells,
+    )
+
+
+def _layers(doses: dict[tuple[int, int], float]) -> tuple[Layer, Layer]:
+    compounds = {place: COMPOUND if dose else CONTROL for place, dose in doses.items()}
+    concentrations = {place: f"{dose * TOP_CONCENTRATION_UM:.6g}" for place, dose in doses.items()}
+    return Layer("Compound", "string", compounds), Layer("Concentration", "double", concentrations)
+
+
+def _write_table(path: Path, rows: list[_Row]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode("utf-8"))
+
+
+def _refuse_if_used(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        found = "a file" if folder.is_file() else f"{sum(1 for _ in folder.iterdir())} entries in it"
+        raise StorageError(
+            f"{folder} is there already ({found}); expected an empty or missing folder. "
+            "Give another destination, or remove the folder."
+        )
+
+
+def _cores() -> int:
+    """Cores that this process may use; fewer than the machine's under a scheduler."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,277 @@
+"""A simulated campaign looks like an export of Harmony, and the truth lies beside it."""
+
+import csv
+import hashlib
+from xml.etree import ElementTree
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from pydantic import ValidationError
+
+from artifact_mask.config import SimulateConfig
+from artifact_mask.errors import StorageError
+from artifact_mask.io.operetta import read_export
+from artifact_mask.io.operetta_writer import (
+    TRUTH_ILLUMINATION_STEP,
+    Acquisition,
+    Layer,
+    image_name,
+    write_assay_layout,
+    write_index,
+    write_measurement,
+)
+from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
+from artifact_mask.metadata import Channel, Field, Plate, Well
+from artifact_mask.workflows import simulate as workflow
+from artifact_mask.workflows.progress import Silent
+from artifact_mask.workflows.simulate import simulate
+
+NS = {"h": "http://www.perkinelmer.com/PEHH/HarmonyV5"}
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    dest = tmp_path_factory.mktemp("campaign")
+    config = SimulateConfig(dest=dest, plates=2, wells=3, fields=2, size=SIZE, channels=2, seed=5)
+    return config, simulate(config)
+
+
+def digests(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+BRIGHTFIELD = (Channel(1, "Brightfield", "brightfield"),)
+
+
+def small_plate(name="P <1> & more", channels=BRIGHTFIELD):
+    wells = (Well(2, 3, (Field(0, 1, y_um=-10.0, x_um=20.0), Field(1, 100, y_um=10.0, x_um=-20.0))),)
+    return Plate(name, "id & more", 8, 12, (1, len(channels), 1, 8, 10), 0.3, 1.0, tuple(channels), wells)
+
+
+def test_index_names_every_tiff_and_no_other(campaign):
+    _, folders = campaign
+    for folder in folders:
+        index = ElementTree.parse(folder / "Images" / "Index.idx.xml")
+        named = [url.text for url in index.iterfind(".//h:Images/h:Image/h:URL", NS)]
+        assert len(named) == 3 * 2 * 2
+        assert sorted(named) == sorted(path.name for path in (folder / "Images").glob("*.tiff"))
+
+
+def test_index_starts_with_a_byte_order_mark(campaign):
+    assert (campaign[1][0] / "Images" / "Index.idx.xml").read_bytes().startswith(b"\xef\xbb\xbf<?xml")
+
+
+def test_wells_of_the_index_list_the_images_by_id(campaign):
+    index = ElementTree.parse(campaign[1][0] / "Images" / "Index.idx.xml")
+    listed = [image.get("id") for image in index.iterfind(".//h:Wells/h:Well/h:Image", NS)]
+    assert listed == [i.text for i in index.iterfind(".//h:Images/h:Image/h:id", NS)]
+    assert listed[:3] == ["0202K1F1P1R1", "0202K1F1P1R2", "0202K1F2P1R1"]
+
+
+def test_export_reads_back_as_the_plate_that_was_asked_for(campaign):
+    config, folders = campaign
+    plate = read_export(folders[1]).plate
+    assert plate.name == folders[1].name == "Plate02"
+    assert plate.shape == (1, 2, 1, SIZE, SIZE)
+    assert plate.pixel_size_um == pytest.approx(config.pixel_size_um)
+    assert [channel.kind for channel in plate.channels] == ["brightfield", "fluorescence"]
+    assert [well.name for well in plate.wells] == ["B02", "B03", "B04"]
+    assert [(f.field_id, f.y_um, f.x_um) for f in plate.wells[0].fields] == [(1, 0.0, -19.2), (2, 0.0, 19.2)]
+
+
+def test_plates_have_measurements_of_their_own(campaign):
+    first, second = (read_export(folder).plate.measurement_id for folder in campaign[1])
+    assert first != second
+
+
+def test_tiffs_are_single_strip_lzw_of_the_right_size_and_dtype(campaign):
+    for path in (campaign[1][0] / "Images").glob("*.tiff"):
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            assert len(tiff.pages) == 1
+            assert page.compression == tifffile.COMPRESSION.LZW
+            assert page.predictor == 1
+            assert len(page.dataoffsets) == 1
+            assert (page.shape, page.dtype) == ((SIZE, SIZE), np.uint16)
+
+
+def test_every_field_has_its_truth_beside_the_images(campaign):
+    for folder in campaign[1]:
+        stems = sorted(path.stem for path in (folder / "Images").glob("*-ch1sk1fk1fl1.tiff"))
+        for stem in stems:
+            artifacts, stain = (
+                imagecodecs.png_decode((folder / "Truth" / f"{stem}_{kind}.png").read_bytes())
+                for kind in ("artifacts", "stain")
+            )
+            illumination = tifffile.imread(folder / "Truth" / f"{stem}_illumination.tif")
+            assert (artifacts.shape, artifacts.dtype) == ((SIZE, SIZE), np.uint8)
+            assert set(np.unique(artifacts)) <= {0, 1, 2, 3}
+            assert set(np.unique(stain)) <= {0, 255}
+            assert illumination.shape == (SIZE // TRUTH_ILLUMINATION_STEP,) * 2
+            assert illumination.dtype == np.float32
+
+
+def test_table_agrees_with_the_truth_images(campaign):
+    folder = campaign[1][0]
+    with (folder / "Truth" / "fields.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "row",
+        "column",
+        "field_id",
+        "dose",
+        "stained_fraction",
+        "artifact_fraction",
+        "n_artifacts",
+    ]
+    assert [(r["row"], r["column"], r["field_id"], r["dose"]) for r in rows[:3]] == [
+        ("2", "2", "1", "0.0"),
+        ("2", "2", "2", "0.0"),
+        ("2", "3", "1", "0.5"),
+    ]
+    for row in rows:
+        stem = f"r{int(row['row']):02d}c{int(row['column']):02d}f{int(row['field_id']):02d}p01-ch1sk1fk1fl1"
+        stain = imagecodecs.png_decode((folder / "Truth" / f"{stem}_stain.png").read_bytes())
+        assert float(row["stained_fraction"]) == pytest.approx((stain > 0).mean(), abs=1e-6)
+
+
+def test_layout_tells_compound_and_concentration(campaign):
+    layout = ElementTree.parse(campaign[1][0] / "Assaylayout" / "Plate01.xml")
+    layers = {layer.find("h:Name", NS).text: layer for layer in layout.iterfind("h:Layer", NS)}
+    assert list(layers) == ["Compound", "Concentration"]
+    values = {name: [v.text for v in layer.iterfind("h:Well/h:Value", NS) if v.text] for name, layer in layers.items()}
+    assert values == {"Compound": ["DMSO", "Compound A", "Compound A"], "Concentration": ["0", "5", "10"]}
+    assert all(len(layer.findall("h:Well", NS)) == 96 for layer in layers.values())
+
+
+def test_other_seed_writes_other_images(campaign, tmp_path):
+    config, folders = campaign
+    again = simulate(config.model_copy(update={"dest": tmp_path, "seed": 6, "plates": 1}))
+    name = "Images/r02c02f01p01-ch1sk1fk1fl1.tiff"
+    assert (again[0] / name).read_bytes() != (folders[0] / name).read_bytes()
+
+
+@pytest.mark.parametrize("cores", [1, 5])
+def test_same_seed_writes_the_same_bytes_on_any_number_of_cores(campaign, tmp_path, monkeypatch, cores):
+    config, folders = campaign
+    monkeypatch.setattr(workflow, "_cores", lambda: cores)
+    again = simulate(config.model_copy(update={"dest": tmp_path}))
+    assert [digests(folder) for folder in again] == [digests(folder) for folder in folders]
+
+
+def test_a_full_disk_is_reported_and_leaves_no_index(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(workflow, "write_truth", full)
+    with pytest.raises(StorageError, match=r"Plate01 cannot be written.*No space left.*remove the folder"):
+        simulate(SimulateConfig(dest=tmp_path, wells=2, fields=1, size=64))
+    assert not list(tmp_path.rglob("Index.idx.xml"))
+
+
+def test_fewer_fields_are_a_part_of_more_fields(campaign, tmp_path):
+    config, folders = campaign
+    again = simulate(config.model_copy(update={"dest": tmp_path, "fields": 1, "plates": 1}))
+    name = "Images/r02c03f01p01-ch1sk1fk1fl1.tiff"
+    assert (again[0] / name).read_bytes() == (folders[0] / name).read_bytes()
+
+
+def test_progress_counts_every_field(tmp_path):
+    seen = []
+
+    class Listener(Silent):
+        def begin(self, stage, total, done):
+            seen.append((stage, total, done))
+
+        def advance(self, fields, failed):
+            seen.append((fields, failed))
+
+    simulate(SimulateConfig(dest=tmp_path, wells=2, fields=2, size=64), Listener())
+    assert seen == [("simulate", 4, 0), (1, 0), (1, 0), (1, 0), (1, 0)]
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
+    used = tmp_path / "Plate02"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"Plate02.*1 entries.*another destination"):
+        simulate(SimulateConfig(dest=tmp_path, plates=2, wells=1, fields=1, size=64))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["Plate02", "notes.txt"]
+
+
+def test_an_empty_folder_is_used(tmp_path):
+    (tmp_path / "Plate01").mkdir()
+    assert simulate(SimulateConfig(dest=tmp_path, wells=1, fields=1, size=64)) == [tmp_path / "Plate01"]
+
+
+@pytest.mark.parametrize(
+    ("wells", "size", "first", "rows"),
+    [(1, (8, 12), "B02", 1), (6, (8, 12), "B02", 2), (60, (8, 12), "B02", 6), (61, (16, 24), "B02", 3)],
+)
+def test_wells_fill_the_plate_from_b02(tmp_path, wells, size, first, rows):
+    placed, doses, found = workflow._layout(SimulateConfig(dest=tmp_path, wells=wells))
+    assert len(placed) == len(doses) == wells
+    assert found == size
+    assert placed[0].name == first
+    assert len({well.row for well in placed}) == rows
+    assert all(1 < well.row < size[0] and 1 < well.column < size[1] for well in placed)
+    assert max(doses.values()) == 1
+    assert wells == 1 or min(doses.values()) == 0
+
+
+def test_a_full_plate_uses_every_well(tmp_path):
+    placed, doses, size = workflow._layout(SimulateConfig(dest=tmp_path, wells=384))
+    assert size == (16, 24)
+    assert (placed[0].name, placed[-1].name, len(doses)) == ("A01", "P24", 384)
+
+
+def test_field_names_widen_past_99():
+    assert image_name(Well(2, 2, ()), 256, 1) == "r02c02f256p01-ch1sk1fk1fl1.tiff"
+
+
+def test_text_is_escaped(tmp_path):
+    plate = small_plate(channels=(Channel(1, '405ex, "<570>"', "fluorescence"),))
+    index = ElementTree.parse(write_index(tmp_path, plate))
+    assert index.find(".//h:Plates/h:Plate/h:Name", NS).text == plate.name
+    assert index.find(".//h:ChannelName", NS).text == plate.channels[0].name
+    layer = Layer("A & B", "string", {(2, 3): "<x>"})
+    layout = ElementTree.parse(write_assay_layout(tmp_path, small_plate("plain"), [layer]))
+    assert layout.find("h:Layer/h:Name", NS).text == "A & B"
+    assert [v.text for v in layout.iterfind(".//h:Value", NS) if v.text] == ["<x>"]
+
+
+def test_upwards_y_of_harmony_is_the_negative_of_the_image_y(tmp_path):
+    index = ElementTree.parse(write_index(tmp_path, small_plate()))
+    assert [float(y.text) for y in index.iterfind(".//h:PositionY", NS)] == pytest.approx([1e-5, -1e-5])
+
+
+def test_brightfield_has_an_identity_profile_and_fluorescence_a_polynomial(tmp_path):
+    channels = (Channel(1, "Brightfield", "brightfield"), Channel(2, "GFP", "fluorescence"))
+    acquisition = Acquisition(profiles={2: FLUORESCENCE_SHADING})
+    index = ElementTree.parse(write_index(tmp_path, small_plate(channels=channels), acquisition))
+    brightfield, fluorescence = (p.text for p in index.iterfind(".//h:FlatfieldProfile", NS))
+    assert "Profile: {Type: Identity}" in brightfield
+    assert "Coefficients: [[1.1], [0.06, -0.04], [-0.6, 0, -0.6]], Dims: [10, 8]" in fluorescence
+    for text in (brightfield, fluorescence):
+        assert text.count("{") == text.count("}")
+        assert text.count("[") == text.count("]")
+
+
+def test_measurement_streams_its_fields(tmp_path):
+    plate = small_plate("plain")
+    (well,) = plate.wells
+    images = ((well, field, np.full((1, 8, 10), field.field_id, np.uint16)) for field in well.fields)
+    index = write_measurement(tmp_path, plate, images, layers=[Layer("Compound", "string", {})])
+    assert read_export(tmp_path).plate.n_fields == 2
+    written = tifffile.imread(index.parent / "r02c03f100p01-ch1sk1fk1fl1.tiff")
+    np.testing.assert_array_equal(written, np.full((8, 10), 100))
+
+
+@pytest.mark.parametrize("wrong", [{"wells": 385}, {"size": 32}, {"channels": 0}, {"fields": 0}, {"shape": 3}])
+def test_configuration_out_of_bounds_is_refused(tmp_path, wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        SimulateConfig(dest=tmp_path, **wrong)
