@@ -199,11 +199,11 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
 def _predict(contrast: NDArray[np.float32], scale: float, segmenter: "Segmenter") -> NDArray[np.float32]:
     """Predict a field ``(y, x)`` at the model's own pixel size, ``scale`` times finer than the field's."""
     if scale == 1:
-        (probability,) = segmenter.predict(contrast[np.newaxis])
-        return probability
+        whole: NDArray[np.float32] = segmenter.predict(contrast[np.newaxis])[0]
+        return whole
     shape = tuple(max(1, round(n * scale)) for n in contrast.shape)
     resampled = resize(contrast, shape, order=1, anti_aliasing=scale < 1, preserve_range=True)
-    (probability,) = segmenter.predict(np.asarray(resampled, np.float32)[np.newaxis])
+    probability = segmenter.predict(np.asarray(resampled, np.float32)[np.newaxis])[0]
     return np.asarray(resize(probability, contrast.shape, order=1, anti_aliasing=scale > 1), np.float32)
 
 

@@ -1,0 +1,47 @@
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# The importlib mode leaves the tests' folder off the path; `exports` is shared by several modules.
+sys.path.insert(0, str(Path(__file__).parent))
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real exports, where they are at hand; no test needs them."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real exports are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client() -> "Iterator[Client]":
+    """Client of a real cluster of two processes."""
+    from artifact_mask.config import ClusterConfig
+    from artifact_mask.engine.cluster import start_cluster
+
+    with start_cluster(ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plate that `ingest` wrote from `exports.small_screen()`; not to be changed."""
+    from exports import small_screen, write_export
+
+    from artifact_mask.config import ClusterConfig, IngestConfig
+    from artifact_mask.workflows.ingest import ingest
+
+    folder = tmp_path_factory.mktemp("ingested")
+    export = write_export(folder / "export", small_screen())
+    cluster = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
+    ingest(IngestConfig(export=export, plate=folder / "plate.zarr", fields_per_unit=1, cluster=cluster))
+    return folder / "plate.zarr"
