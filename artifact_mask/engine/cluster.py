@@ -34,6 +34,8 @@ def start_cluster(config: ClusterConfig) -> Iterator[Client]:
         # One retry: a unit that kills its worker is split, so that the culprit stands alone soon.
         "distributed.scheduler.allowed-failures": 1,
         "distributed.comm.timeouts.connect": "60s",
+        # Ctrl-C reaches every process of a terminal; the workers leave it to the one that started them.
+        "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     }
     with (
         dask.config.set(settings),

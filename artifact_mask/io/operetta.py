@@ -92,7 +92,7 @@ def resolve_image(image_folder: Path, url: str) -> Path:
 def _find_index(path: Path) -> Path | None:
     if path.is_file():
         return path
-    for folder in (path / "Images", path):
+    for folder in (path / "Images", path / "images", path):
         for name in INDEX_NAMES:
             if (folder / name).is_file():
                 return folder / name
@@ -153,7 +153,8 @@ def _read_names(path: Path, pixel_size_um: float | None) -> Export:
         records,
         channels=channels,
         name=path.resolve().name,
-        measurement_id=f"names:{path.resolve().name}",
+        # The folder and its parent: `tiffs` alone would be the same for every plate, a whole path for no other machine.
+        measurement_id="names:" + "/".join(path.resolve().parts[-2:]),
         plate_size=(0, 0),
         image_size=_commonest_size(folder, records),
         pixel_size_um=pixel_size_um,

@@ -3,6 +3,7 @@
 Heavy packages are imported inside the commands, so that `artmask --help` answers at once.
 """
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields failed.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields failed, 130 interrupted.",
 )
 
 DEMO_COLUMNS = ["well", "n_fields", "n_artifacts", "artifact_fraction", "stained_fraction_raw", "stained_fraction"]
@@ -153,6 +154,8 @@ def main() -> None:
     """Run the command line; every foreseen error ends in one message and the exit code of the design."""
     from artifact_mask.errors import ArtmaskError, ConfigError
 
+    # What a cluster's scheduler or an operator sends ends a command as Ctrl-C does, its worker processes included.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except ArtmaskError as error:
@@ -160,8 +163,6 @@ def main() -> None:
     except OSError as error:
         # Files that cannot be written are the user's to mend, not a bug to trace.
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted. What was finished is kept; the same command goes on from there.", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -43,6 +43,8 @@ class ConsoleProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        if kind is KeyboardInterrupt:
+            self.note("Interrupted. What was finished is kept; the same command goes on from there.")
 
     def note(self, message: str) -> None:
         """Print a line above the bars."""
