@@ -6,10 +6,7 @@ from pathlib import Path
 import pandas as pd
 import zarr
 
-from artifact_mask.config import IngestConfig, RunConfig, SimulateConfig
-from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.run import run
-from artifact_mask.workflows.simulate import simulate
+from artifact_mask import IngestConfig, RunConfig, SimulateConfig, ingest, run, simulate
 
 
 def main() -> None:

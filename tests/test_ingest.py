@@ -29,7 +29,7 @@ from artifact_mask.io.tables import read_table, write_tables
 from artifact_mask.metadata import Plate
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest, read_ingest
-from artifact_mask.workflows.progress import Summary
+from artifact_mask.workflows.progress import Silent, Summary
 from artmask import app
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
@@ -43,21 +43,14 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-class Notes:
+class Notes(Silent):
     """Listener that keeps what it was told."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.counts: list[tuple[int, int]] = []
 
     def note(self, message: str) -> None:
         self.notes.append(message)
-
-    def begin(self, total: int, done: int) -> None:
-        self.counts.append((total, done))
-
-    def advance(self, fields: int, failed: int) -> None:
-        self.counts.append((fields, failed))
 
 
 def ingest_into(plate: Path, export: Path, **options: Any) -> Summary:

@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import artifact_mask
@@ -26,6 +27,12 @@ def test_conda_environment_requires_what_the_package_requires():
     listed = [entry for entry in environment if isinstance(entry, str) and entry != "pip"]
     listed += [entry for entry in from_pip if not entry.startswith("--")]
     assert dict(map(_split, listed)) == expected
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(artifact_mask, name) is not None for name in artifact_mask.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        artifact_mask.no_such_name  # noqa: B018
 
 
 def test_changelog_has_an_unreleased_section():

@@ -96,6 +96,8 @@ def train(
     torch.manual_seed(seed)
     network = build_unet(UNetSpec(features=tuple(args.features))).to(memory_format=torch.channels_last)
     torch.nn.init.constant_(network.body.final_conv.bias, -4.0)  # about 2 % of the pixels are artifact
+    if args.start:
+        network.load_state_dict(torch.load(args.start, weights_only=True))
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=args.steps, pct_start=0.15)
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="folder for the probabilities of the held-out fields")
     parser.add_argument("--out", type=Path, help="train on all fields and save here")
     parser.add_argument("--choice", type=Path, help="choice.json of training.choose_threshold, for the card")
+    parser.add_argument("--start", type=Path, help="foldN.pt to go on from instead of random weights")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
