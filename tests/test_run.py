@@ -301,5 +301,5 @@ def test_demo_ends_with_a_table_and_a_picture(tmp_path):
         [sys.executable, "-m", "artmask", "demo", str(tmp_path / "demo")], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "stained_fraction" in result.stdout
+    assert "B02" in result.stdout
     assert (tmp_path / "demo" / "masking.png").stat().st_size > 100_000

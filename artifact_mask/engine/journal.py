@@ -3,12 +3,16 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from artifact_mask.io.files import FileStamp, files_have_sizes, write_atomically
+from artifact_mask.io.files import FileStamp, files_have_sizes, write_atomically, write_if_changed
+
+MAX_KEY_CHARACTERS = 100
+"""A file name has 255, of which a temporary one needs some more."""
 
 FieldKey = tuple[str, int]
 """Path of a well and index of a field in it."""
@@ -24,7 +28,10 @@ class Unit:
     @property
     def key(self) -> str:
         """Name that is unique in a stage and safe in a file name."""
-        return f"{self.well.replace('/', '')}-{'_'.join(str(index) for index in self.fields)}"
+        fields = "_".join(str(index) for index in self.fields)
+        if len(fields) > MAX_KEY_CHARACTERS:
+            fields = f"{self.fields[0]}_to_{self.fields[-1]}_{digest_of(self.fields)}"
+        return f"{self.well.replace('/', '')}-{fields}"
 
     def halves(self) -> tuple["Unit", "Unit"]:
         """Cut the unit in two."""
@@ -87,23 +94,19 @@ class Journal:
         others = [folder for folder in self.folder.parent.glob("*") if folder.name != self.digest]
         for folder in others:
             shutil.rmtree(folder)
-        write_atomically(self.folder / "config.json", json.dumps(config, indent=1, default=str).encode())
+        write_if_changed(self.folder / "config.json", json.dumps(config, indent=1, default=str).encode())
         return bool(others)
 
     def commit(self, unit: Unit, records: Mapping[int, FieldRecord]) -> None:
         """Record a unit whose files are in place."""
         fields = {str(i): {"row": dict(r.row), "files": dict(r.files)} for i, r in records.items()}
-        document = {"digest": self.digest, "well": unit.well, "fields": fields}
+        document = {"digest": self.digest, "well": unit.well, "written_ns": time.time_ns(), "fields": fields}
         write_atomically(self.folder / f"{unit.key}.json", json.dumps(document).encode())
 
     def read(self) -> dict[FieldKey, FieldRecord]:
-        """Read the records of all fields, finished or failed; of several, one without an error is taken."""
-        records: dict[FieldKey, FieldRecord] = {}
-        for file in sorted(self.folder.glob("*-*.json")):
-            for key, record in _read_record(file):
-                if key not in records or records[key].failed:
-                    records[key] = record
-        return records
+        """Read the records of all fields, finished or failed; of several, the latest is taken."""
+        found = sorted(map(_read_record, sorted(self.folder.glob("*-*.json"))), key=lambda record: record[0])
+        return {key: record for _, fields in found for key, record in fields.items()}
 
     def pending(self, units: Iterable[Unit]) -> list[Unit]:
         """Cut the units down to the fields that have no record, failed, or whose files are not there in full size."""
@@ -117,19 +120,18 @@ class Journal:
         return [unit for unit in remaining if unit.fields]
 
 
-def _read_record(file: Path) -> list[tuple[FieldKey, FieldRecord]]:
-    """Fields of one record file; none where it is torn, so that they are done again."""
+def _read_record(file: Path) -> tuple[int, dict[FieldKey, FieldRecord]]:
+    """Time and fields of one record file; no field where it is torn, so that they are done again."""
     try:
         document = json.loads(file.read_bytes())
-        return [
-            (
-                (document["well"], int(index)),
-                FieldRecord(entry["row"], {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}),
+        return document["written_ns"], {
+            (document["well"], int(index)): FieldRecord(
+                entry["row"], {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}
             )
             for index, entry in document["fields"].items()
-        ]
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
-        return []
+        return 0, {}
 
 
 def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int) -> list[Unit]:

@@ -16,7 +16,6 @@ class LoadModel(WorkerPlugin):
     """
 
     name = "artmask-model"
-    idempotent = True
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._load = load

@@ -1,11 +1,13 @@
 """Send units to a cluster, a bounded number at a time, and isolate those that fail."""
 
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count
 from typing import Generic, TypeVar
 
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
 
 from artifact_mask.engine.journal import Unit
 from artifact_mask.errors import ModelError, StorageError
@@ -53,33 +55,51 @@ def stream(
         As raised by a task: they would meet every unit.
     """
     waiting = iter(units)
+    halves: deque[Unit] = deque()
+    suspects: deque[Unit] = deque()
     in_flight: dict[Future[Receipt], Unit] = {}
     completed = as_completed(with_results=False)
+    window = WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    # Dask answers a key that it knows with the earlier result, or error.
+    token = uuid.uuid4().hex[:8]
 
     def submit(unit: Unit) -> None:
-        future = client.submit(bind(unit), key=f"{name}-{unit.key}", pure=False)
+        future = client.submit(bind(unit), key=f"{name}-{unit.key}-{token}-{next(numbers)}", pure=False)
         in_flight[future] = unit
         completed.add(future)
 
-    window = WINDOW_PER_WORKER * len(client.scheduler_info(n_workers=-1)["workers"])
-    for unit in islice(waiting, window):
-        submit(unit)
-    for future in completed:
+    numbers = count()
+    while True:
+        while len(in_flight) < window and (unit := halves.popleft() if halves else next(waiting, None)) is not None:
+            submit(unit)
+        alone = not in_flight
+        if alone:
+            if not suspects:
+                return
+            submit(suspects.popleft())
+        future = next(completed)
         unit = in_flight.pop(future)
-        if future.status == "finished":
-            yield Outcome(unit, future.result())
-        else:
-            error = future.exception() if future.status == "error" else ConnectionError("the scheduler was lost")
-            if isinstance(error, _HOPELESS):
-                client.cancel(list(in_flight))
-                raise error
-            if len(unit.fields) > 1 and future.status == "error":
-                for half in unit.halves():
-                    submit(half)
-            else:
-                yield Outcome(unit, None, error)
+        receipt, error = _result(future)
         future.release()
-        if len(in_flight) < window:
-            following = next(waiting, None)
-            if following is not None:
-                submit(following)
+        if error is None:
+            yield Outcome(unit, receipt)
+        elif isinstance(error, _HOPELESS):
+            client.cancel(list(in_flight))
+            raise error
+        elif len(unit.fields) > 1 and not isinstance(error, ConnectionError):
+            halves.extend(unit.halves())
+        elif isinstance(error, KilledWorker) and not alone:
+            # Dask blames all that were on the worker: who is guilty kills it alone, too.
+            suspects.append(unit)
+        else:
+            yield Outcome(unit, None, error)
+
+
+def _result(future: "Future[Receipt]") -> tuple[Receipt | None, BaseException | None]:
+    if future.status not in ("finished", "error"):
+        return None, ConnectionError("the scheduler was lost")
+    try:
+        # A result can be lost with its worker, and its second computation can fail.
+        return future.result(), None
+    except Exception as error:
+        return None, error

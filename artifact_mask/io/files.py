@@ -44,9 +44,17 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_if_changed(path: Path, content: bytes) -> None:
+    """Write a file as a whole, unless it has this content already."""
+    if not (path.is_file() and path.read_bytes() == content):
+        write_atomically(path, content)
 
 
 def stamp_files(root: Path, folders: list[Path]) -> dict[str, FileStamp]:
@@ -61,6 +69,7 @@ def stamp_files(root: Path, folders: list[Path]) -> dict[str, FileStamp]:
     # Together: the disk serves many waits at once, and on a cold disk each is milliseconds.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         stamps = list(pool.map(_sync_and_stamp, files))
+        list(pool.map(_sync_folder, {file.parent for file in files}))
     return {file.relative_to(root).as_posix(): stamp for file, stamp in zip(files, stamps, strict=True)}
 
 
@@ -68,8 +77,18 @@ def files_have_sizes(root: Path, stamps: dict[str, FileStamp]) -> bool:
     """Whether every stamped file is there with its size; contents are not read."""
     try:
         return all((root / name).stat().st_size == stamp.size for name, stamp in stamps.items())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder have reached the disk; Windows neither needs nor allows it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_and_stamp(file: Path) -> FileStamp:

@@ -1,5 +1,6 @@
 """Harmony's index of a measurement: an XML file that lists every image."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from artifact_mask.errors import ExportError
 from artifact_mask.metadata import Channel, ChannelKind
 
 MAX_INDEX_BYTES = 2 * 1024**3
+MAX_ROWS_OR_COLUMNS = 48
+MAX_IMAGE_SIDE_PX = 65_536
 
 
 class Record(NamedTuple):
@@ -43,6 +46,8 @@ class HarmonyIndex:
         By Harmony's number; those that have an image.
     plate
         Texts of the Plate element.
+    plate_size
+        Rows and columns; 0 where the index does not tell.
     pixel_size_um, image_size
         Pixel size in micrometre and ``(y, x)`` in pixels; None where the index does not tell.
     """
@@ -50,6 +55,7 @@ class HarmonyIndex:
     records: list[Record]
     channels: dict[int, Channel]
     plate: dict[str, str]
+    plate_size: tuple[int, int]
     pixel_size_um: float | None
     image_size: tuple[int, int] | None
 
@@ -75,7 +81,7 @@ def parse_index(index: Path) -> HarmonyIndex:
         ) from error
     except DefusedXmlException as error:
         raise ExportError(f"{index} contains XML entities, which no export of Harmony does; it is not read.") from error
-    except (KeyError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         raise ExportError(f"{index} has an image record that cannot be understood: {error}.") from error
     if not parsed.records:
         raise ExportError(f"{index} lists no image. Expected Image elements as Harmony writes them.")
@@ -93,7 +99,7 @@ def _parse(index: Path) -> HarmonyIndex:
             record = _record(values)
             records.append(record)
             # Up to Harmony 6 each image carries its channel's metadata: one record a channel is enough.
-            if "ImageResolutionX" in values and "ImageResolutionX" not in entries[record.channel_id]:
+            if "ChannelName" in values and "ChannelName" not in entries[record.channel_id]:
                 entries[record.channel_id].update(values)
         elif tag == "Entry" and "ChannelID" in element.attrib:
             entries[int(element.attrib["ChannelID"])].update(_texts(element))
@@ -105,12 +111,13 @@ def _parse(index: Path) -> HarmonyIndex:
     used = {record.channel_id for record in records}
     metadata = [entries[channel_id] for channel_id in sorted(used)]
     resolution = next((m["ImageResolutionX"] for m in metadata if "ImageResolutionX" in m), None)
-    size = next(((int(m["ImageSizeY"]), int(m["ImageSizeX"])) for m in metadata if "ImageSizeX" in m), None)
+    size = next(((_side(m["ImageSizeY"]), _side(m["ImageSizeX"])) for m in metadata if "ImageSizeX" in m), None)
     return HarmonyIndex(
         records=records,
         channels={channel_id: _channel(channel_id, entries[channel_id]) for channel_id in sorted(used)},
         plate=plate,
-        pixel_size_um=float(resolution) * 1e6 if resolution else None,
+        plate_size=(_count(plate.get("PlateRows")), _count(plate.get("PlateColumns"))),
+        pixel_size_um=_positive(float(resolution) * 1e6, "ImageResolutionX") if resolution else None,
         image_size=size,
     )
 
@@ -138,17 +145,46 @@ def _texts(element: Element) -> dict[str, str]:
 
 def _record(values: Mapping[str, str]) -> Record:
     return Record(
-        row=int(values["Row"]),
-        column=int(values["Col"]),
+        row=_position(values["Row"], "Row"),
+        column=_position(values["Col"], "Col"),
         field_id=int(values["FieldID"]),
         plane_id=int(values["PlaneID"]),
         timepoint_id=int(values["TimepointID"]),
         channel_id=int(values["ChannelID"]),
         url=values.get("URL", ""),
-        x_m=float(values.get("PositionX") or 0),
-        y_m=float(values.get("PositionY") or 0),
-        z_m=float(values.get("PositionZ") or 0),
+        x_m=_finite(values.get("PositionX"), "PositionX"),
+        y_m=_finite(values.get("PositionY"), "PositionY"),
+        z_m=_finite(values.get("PositionZ"), "PositionZ"),
     )
+
+
+def _position(text: str, tag: str) -> int:
+    # Row 0 has no letter: its path would be absolute.
+    if not 1 <= int(text) <= MAX_ROWS_OR_COLUMNS:
+        raise ValueError(f"{tag} is {text}, expected 1 to {MAX_ROWS_OR_COLUMNS}")
+    return int(text)
+
+
+def _side(text: str) -> int:
+    if not 1 <= int(text) <= MAX_IMAGE_SIDE_PX:
+        raise ValueError(f"the image has {text} pixels a side, expected 1 to {MAX_IMAGE_SIDE_PX}")
+    return int(text)
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+def _finite(text: str | None, tag: str) -> float:
+    if not math.isfinite(value := float(text or 0)):
+        raise ValueError(f"{tag} is {text}")
+    return value
+
+
+def _positive(value: float, tag: str) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{tag} is {value}")
+    return value
 
 
 def _channel(channel_id: int, values: Mapping[str, str]) -> Channel:

@@ -195,6 +195,7 @@ def _omero_channels(
     for c, channel in enumerate(channels):
         pixels = next((plane for index, plane in coarse.items() if index[1] == c), None)
         low, high = (0.0, 65535.0) if pixels is None else (float(p) for p in np.percentile(pixels, (0.5, 99.5)))
+        low = min(low, 65534.0)
         window = v05.OmeroWindow(start=low, end=max(high, low + 1), min=0, max=65535)
         described.append(v05.OmeroChannel(label=channel.name, color=_colour(channel), active=True, window=window))
     return described

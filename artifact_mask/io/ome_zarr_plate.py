@@ -110,6 +110,23 @@ def read_plate(root: Path) -> StoredPlate:
     return StoredPlate(plate, description["ingest_digest"])
 
 
+def read_identity(root: Path) -> tuple[str, str]:
+    """Name and measurement of the plate that a store holds, even if its ingest was interrupted at once.
+
+    Raises
+    ------
+    PlateError
+        If it is something else than a plate that artmask wrote.
+    """
+    attributes = read_attributes(root)
+    try:
+        return attributes["ome"]["plate"]["name"], attributes["artmask"]["measurement_id"]
+    except (KeyError, TypeError) as error:
+        raise PlateError(
+            f"{root} exists and is not a plate that artmask wrote; it is left as it is. Choose another name."
+        ) from error
+
+
 def _row_number(name: str) -> int:
     number = 0
     for letter in name:

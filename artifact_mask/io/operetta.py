@@ -81,10 +81,14 @@ def resolve_image(image_folder: Path, url: str) -> Path:
     """
     if not url:
         raise ImageError("the index names no file for this plane")
-    if "://" in url or url.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", url) or ".." in re.split(r"[/\\]", url):
+    if re.match(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", url) or ".." in re.split(r"[/\\]", url):
         raise ImageError(f"the index points outside of the export ({url!r}); such a file is never opened")
     found = image_folder / url
-    if found.exists() and not found.resolve().is_relative_to(image_folder.resolve()):
+    try:
+        leads_out = found.exists() and not found.resolve().is_relative_to(image_folder.resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ImageError(f"{url[:80]!r} cannot be the name of a file: {error}") from error
+    if leads_out:
         raise ImageError(f"{url} is a link that leads out of the export; such a file is never opened")
     return found
 
@@ -106,20 +110,36 @@ def _read_indexed(index: Path, pixel_size_um: float | None) -> Export:
         raise ExportError(f"{index} does not tell the pixel size. Give it with --pixel-size-um.")
     if parsed.image_size is None:
         raise ExportError(f"{index} does not tell ImageSizeX and ImageSizeY of any channel.")
-    # Harmony 7 may put the index one level above the images.
-    folder = index.parent
-    if not (folder / parsed.records[0].url).is_file() and (folder / "Images" / parsed.records[0].url).is_file():
-        folder = folder / "Images"
+    folder = _image_folder(index.parent, parsed.records)
     plate, sources = _assemble(
         parsed.records,
         channels=parsed.channels,
         name=parsed.plate.get("Name") or parsed.plate.get("PlateID") or index.parent.parent.name,
         measurement_id=parsed.plate.get("MeasurementID") or f"index:{index.resolve().parent.parent.name}",
-        plate_size=(int(parsed.plate.get("PlateRows", 0)), int(parsed.plate.get("PlateColumns", 0))),
+        plate_size=parsed.plate_size,
         image_size=parsed.image_size,
         pixel_size_um=pixel_size_um,
     )
     return Export(plate, sources, image_folder=folder, index=index)
+
+
+def _image_folder(beside_index: Path, records: Iterable[Record]) -> Path:
+    """Folder of the images: beside the index or, as Harmony 7 may have it, one level below."""
+    below = beside_index / "Images"
+    for record in records:
+        if below.is_dir() and is_image(below, record.url):
+            return below
+        if is_image(beside_index, record.url):
+            break
+    return beside_index
+
+
+def is_image(image_folder: Path, url: str) -> bool:
+    """Whether an image that an index names is there and may be read."""
+    try:
+        return resolve_image(image_folder, url).is_file()
+    except ImageError:
+        return False
 
 
 def _read_names(path: Path, pixel_size_um: float | None) -> Export:
@@ -136,7 +156,7 @@ def _read_names(path: Path, pixel_size_um: float | None) -> Export:
             url=file.name,
         )
         for match, file in named
-        if match
+        if match and int(match["row"]) and int(match["column"])
     ]
     if not records:
         raise ExportError(
@@ -152,14 +172,19 @@ def _read_names(path: Path, pixel_size_um: float | None) -> Export:
     plate, sources = _assemble(
         records,
         channels=channels,
-        name=path.resolve().name,
+        name=_measurement_folder(folder).name,
         # The folder and its parent: `tiffs` alone would be the same for every plate, a whole path for no other machine.
-        measurement_id="names:" + "/".join(path.resolve().parts[-2:]),
+        measurement_id="names:" + "/".join(_measurement_folder(folder).parts[-2:]),
         plate_size=(0, 0),
         image_size=_commonest_size(folder, records),
         pixel_size_um=pixel_size_um,
     )
     return Export(plate, sources, image_folder=folder, index=None)
+
+
+def _measurement_folder(images: Path) -> Path:
+    folder = images.resolve()
+    return folder.parent if folder.name == "Images" else folder
 
 
 def _commonest_size(folder: Path, records: Iterable[Record], *, sample: int = 9) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from artifact_mask.io.files import write_atomically
+from artifact_mask.io.files import write_if_changed
 from artifact_mask.io.zarr_group import write_group
 
 _TABLE_ATTRIBUTES = {"type": "generic_table", "table_version": "1", "backend": "parquet"}
@@ -24,8 +24,8 @@ def write_tables(plate: Path, tables: dict[str, pd.DataFrame]) -> dict[str, Path
         folder = plate / "tables" / name
         parquet = io.BytesIO()
         frame.to_parquet(parquet, index=False)
-        write_atomically(folder / "table.parquet", parquet.getvalue())
-        write_atomically(folder / "table.csv", frame.to_csv(index=False).encode())
+        write_if_changed(folder / "table.parquet", parquet.getvalue())
+        write_if_changed(folder / "table.csv", frame.to_csv(index=False).encode())
         write_group(folder, _TABLE_ATTRIBUTES)
         written[name] = folder / "table.csv"
     write_group(plate / "tables", {"tables": sorted(tables)})

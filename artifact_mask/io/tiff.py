@@ -48,6 +48,8 @@ def read_tiff_shape(path: Path) -> tuple[int, int]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ImageError(f"{path.name} is not a file")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageError(f"{path.name} is missing") from error
@@ -62,14 +64,14 @@ def _check_page(path: Path, data: bytes) -> tuple[tuple[int, int], np.dtype[np.g
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             page = tiff.pages.first
-            shape, dtype = page.shape, page.dtype
+            n_pages, shape, dtype = len(tiff.pages), page.shape, page.dtype
             end = max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
     except Exception as error:  # tifffile raises whatever a damaged header trips over
         raise ImageError(f"{path.name} is not a readable TIFF, or is cut off ({len(data)} bytes)") from error
     if end > len(data):
         raise ImageError(f"{path.name} is cut off: {len(data)} bytes, expected {end}")
-    if len(shape) != 2 or dtype is None:
-        raise ImageError(f"{path.name} has shape {shape}, expected one plane (y, x)")
+    if n_pages != 1 or len(shape) != 2 or dtype is None:
+        raise ImageError(f"{path.name} has {n_pages} pages of shape {shape}, expected one plane (y, x)")
     return (shape[0], shape[1]), dtype
 
 

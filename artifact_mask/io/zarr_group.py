@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from artifact_mask.errors import PlateError
-from artifact_mask.io.files import write_atomically
+from artifact_mask.io.files import write_if_changed
 
 
 def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
@@ -19,7 +19,7 @@ def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items()
     }
     document = {"zarr_format": 3, "node_type": "group", "attributes": plain}
-    write_atomically(folder / "zarr.json", json.dumps(document, indent=1).encode())
+    write_if_changed(folder / "zarr.json", json.dumps(document, indent=1).encode())
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:

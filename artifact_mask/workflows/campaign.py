@@ -2,7 +2,8 @@
 
 import errno
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,20 @@ class Receipt(NamedTuple):
 
     n_fields: int
     n_failed: int
+
+
+@contextmanager
+def naming_a_full_disk(plate: Path) -> Iterator[None]:
+    """Turn the system's error about a full or read-only disk into ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        raise StorageError(
+            f"{plate} cannot be written to: {error.strerror}. Fields that were finished are kept; "
+            "make room and run the same command again."
+        ) from error
 
 
 def process_units(
@@ -53,7 +68,10 @@ def process_units(
         if load_model is not None:
             place_model(client, load_model)
         for outcome in stream(client, bind, pending, name=f"{journal.stage}-{journal.digest}"):
-            if outcome.receipt is None:
+            if isinstance(outcome.error, ConnectionError):
+                # Unknown: its record, if it has one, tells. The tables list it as not reached.
+                progress.advance(len(outcome.unit.fields), len(outcome.unit.fields))
+            elif outcome.receipt is None:
                 error = f"the task failed: {outcome.error!r}"
                 journal.commit(outcome.unit, {i: FieldRecord({"error": error}, {}) for i in outcome.unit.fields})
                 progress.advance(len(outcome.unit.fields), len(outcome.unit.fields))
@@ -83,20 +101,18 @@ def process_unit(
         If the disk is full or cannot be written to. Nothing is recorded then.
     """
     records = {}
-    for index in unit.fields:
-        _remove(owned(index))
-        try:
-            row = process_field(index)
-            records[index] = FieldRecord(row, stamp_files(journal.plate, owned(index)))
-        except Exception as error:
+    with naming_a_full_disk(journal.plate):
+        for index in unit.fields:
             _remove(owned(index))
-            if isinstance(error, OSError) and error.errno in _FULL_DISK:
-                raise StorageError(
-                    f"{journal.plate} cannot be written to: {error.strerror}. Fields that were finished are kept; "
-                    "make room and run the same command again."
-                ) from error
-            records[index] = FieldRecord({"error": _describe(error)}, {})
-    journal.commit(unit, records)
+            try:
+                row = process_field(index)
+                records[index] = FieldRecord(row, stamp_files(journal.plate, owned(index)))
+            except Exception as error:
+                _remove(owned(index))
+                if isinstance(error, OSError) and error.errno in _FULL_DISK:
+                    raise
+                records[index] = FieldRecord({"error": _describe(error)}, {})
+        journal.commit(unit, records)
     return Receipt(len(records), sum(record.failed for record in records.values()))
 
 

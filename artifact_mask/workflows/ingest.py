@@ -15,12 +15,12 @@ from artifact_mask.config import IngestConfig
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of, plan_units
 from artifact_mask.errors import ExportError, ImageError, PlateError
 from artifact_mask.io.ome_zarr import write_field
-from artifact_mask.io.ome_zarr_plate import create_plate, read_plate
-from artifact_mask.io.operetta import Export, Sources, read_export, resolve_image
+from artifact_mask.io.ome_zarr_plate import create_plate, read_identity, read_plate
+from artifact_mask.io.operetta import Export, Sources, is_image, read_export, resolve_image
 from artifact_mask.io.tables import write_tables
 from artifact_mask.io.tiff import read_tiff_plane
 from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
-from artifact_mask.workflows.campaign import Receipt, process_unit, process_units
+from artifact_mask.workflows.campaign import Receipt, naming_a_full_disk, process_unit, process_units
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import list_failures, tabulate_fields, tabulate_wells
 
@@ -49,9 +49,6 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
     plate = export.plate
     _require_free_or_same(config.plate, plate)
     journal = Journal(config.plate, STAGE, _digest(export))
-    create_plate(config.plate, plate, ingest_digest=journal.digest)
-    if journal.start(config.model_dump(mode="json")):
-        progress.note("The export or the configuration has changed since the last ingest: every field is read again.")
     keys = [(well.path, field.index) for well in plate.wells for field in well.fields]
     units = plan_units(keys, fields_per_unit=config.fields_per_unit)
     wells = {well.path: well for well in plate.wells}
@@ -61,14 +58,20 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
         small = replace(export, plate=replace(plate, wells=(wells[unit.well],)), sources=sources)
         return partial(_ingest_unit, journal, small, unit)
 
-    n_resumed = process_units(journal, units, bind, cluster=config.cluster, progress=progress)
-    fields = tabulate_fields(plate, journal.read())
-    tables = write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
+    with naming_a_full_disk(config.plate):
+        create_plate(config.plate, plate, ingest_digest=journal.digest)
+        if journal.start(config.model_dump(mode="json")):
+            progress.note("The export or the configuration has changed since the last ingest: all is read again.")
+        n_resumed = process_units(journal, units, bind, cluster=config.cluster, progress=progress)
+        fields = tabulate_fields(plate, journal.read())
+        if n_resumed < plate.n_fields or not (config.plate / "tables" / "zarr.json").exists():
+            # Otherwise left alone: a run may have added to them.
+            write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
     return Summary(
         n_fields=plate.n_fields,
         n_resumed=n_resumed,
         failures=list_failures(fields),
-        outputs={"plate": config.plate, "fields table": tables["fields"]},
+        outputs={"plate": config.plate, "fields table": config.plate / "tables" / "fields" / "table.csv"},
         seconds=time.perf_counter() - start,
     )
 
@@ -146,7 +149,7 @@ def _rename(channel: Channel, name: str | None) -> Channel:
 
 def _require_an_image(export: Export) -> None:
     urls = [url for planes in export.sources.values() for url in planes.values()]
-    if not any(url and (export.image_folder / url).is_file() for url in urls):
+    if not any(is_image(export.image_folder, url) for url in urls):
         raise ExportError(
             f"None of the {len(urls)} images that {export.index} lists is in {export.image_folder}. "
             "Copy the images beside the index."
@@ -156,10 +159,10 @@ def _require_an_image(export: Export) -> None:
 def _require_free_or_same(root: Path, plate: Plate) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    stored = read_plate(root).plate
-    if stored.measurement_id != plate.measurement_id:
+    name, measurement_id = read_identity(root)
+    if measurement_id != plate.measurement_id:
         raise PlateError(
-            f"{root} already holds {stored.name} (measurement {stored.measurement_id}), the export is {plate.name} "
+            f"{root} already holds {name} (measurement {measurement_id}), the export is {plate.name} "
             f"(measurement {plate.measurement_id}). Choose another name, or remove the store."
         )
 

@@ -25,7 +25,7 @@ from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import optical_density, stained_fraction
 from artifact_mask.metadata import Field, Plate
 from artifact_mask.nn.model_card import default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import Receipt, process_unit, process_units
+from artifact_mask.workflows.campaign import Receipt, naming_a_full_disk, process_unit, process_units
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import list_failures, tabulate_fields, tabulate_wells
@@ -91,21 +91,20 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     )
     digest = digest_of(STAGE, __version__, ingest_digest, settings, model_digest(model))
     journal = Journal(config.plate, STAGE, digest)
-    if journal.start(config.model_dump(mode="json")):
-        progress.note(
-            "The configuration, the model or the plate has changed since the last run: every field is redone."
-        )
     units = plan_units(ingested, fields_per_unit=config.fields_per_unit)
     wells = {well.path: well for well in plate.wells}
 
     def bind(unit: Unit) -> partial[Receipt]:
         return partial(_run_unit, journal, replace(plate, wells=(wells[unit.well],)), settings, unit)
 
-    n_resumed = process_units(
-        journal, units, bind, cluster=config.cluster, progress=progress, load_model=partial(_load_segmenter, model)
-    )
-    fields = tabulate_fields(plate, ingested, journal.read())
-    tables = write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
+    with naming_a_full_disk(config.plate):
+        if journal.start(config.model_dump(mode="json")):
+            progress.note("The configuration, the model or the plate has changed since the last run: all is redone.")
+        n_resumed = process_units(
+            journal, units, bind, cluster=config.cluster, progress=progress, load_model=partial(_load_segmenter, model)
+        )
+        fields = tabulate_fields(plate, ingested, journal.read())
+        tables = write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
     return Summary(
         n_fields=plate.n_fields,
         n_resumed=n_resumed,
