@@ -80,7 +80,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.tiff").mkdir()
-    with pytest.raises(ImageError, match=r"x\.tiff cannot be read"):
+    with pytest.raises(ImageError, match=r"x\.tiff is not a file"):
         read_tiff_plane(tmp_path / "x.tiff", SHAPE)
 
 

@@ -78,6 +78,10 @@ def stream(
                 return
             submit(suspects.popleft())
         future = next(completed)
+        while future.status in ("pending", "lost"):
+            # Its worker died with the result before it was fetched; the scheduler computes it again.
+            completed.add(future)
+            future = next(completed)
         unit = in_flight.pop(future)
         receipt, error = _result(future)
         future.release()
@@ -96,7 +100,7 @@ def stream(
 
 
 def _result(future: "Future[Receipt]") -> tuple[Receipt | None, BaseException | None]:
-    if future.status not in ("finished", "error"):
+    if future.status == "cancelled":
         return None, ConnectionError("the scheduler was lost")
     try:
         # A result can be lost with its worker, and its second computation can fail.
