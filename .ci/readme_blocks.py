@@ -22,7 +22,9 @@ def main() -> None:
         lines = [line for line in block.splitlines() if line.split("#")[0].strip() not in RUN_ELSEWHERE]
         script = "\n".join(lines)
         print(f"--- {markdown.name}\n{script}", flush=True)
-        subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True)
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True
+        )
 
 
 if __name__ == "__main__":

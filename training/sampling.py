@@ -54,7 +54,7 @@ def _pixel_weights(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
     areas = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     weights_of_labels = np.concatenate([[1], np.clip(300 / np.maximum(areas, 1), 1, 4)])
     weights = weights_of_labels[labels].astype(np.float32)
-    weights[(classes == BLOB) | (classes == WELL_EDGE)] = 0.5
+    weights[(classes == BLOB) | (classes == WELL_EDGE)] = 0.8
     weights[classes == IGNORE] = 0
     return weights
 

@@ -89,15 +89,20 @@ def loss_of(logit: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> 
 
 
 def train(
-    fields: list[LabelledField], simulated: list[LabelledField], args: argparse.Namespace, seed: int
+    fields: list[LabelledField],
+    simulated: list[LabelledField],
+    args: argparse.Namespace,
+    *,
+    seed: int,
+    start: Path | None,
 ) -> ArtifactUNet:
     """Train one network and return the moving average of its weights."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     network = build_unet(UNetSpec(features=tuple(args.features))).to(memory_format=torch.channels_last)
     torch.nn.init.constant_(network.body.final_conv.bias, -4.0)  # about 2 % of the pixels are artifact
-    if args.start:
-        network.load_state_dict(torch.load(args.start, weights_only=True))
+    if start is not None:
+        network.load_state_dict(torch.load(start, weights_only=True))
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.lr, total_steps=args.steps, pct_start=0.15)
@@ -106,7 +111,7 @@ def train(
     composed = [FieldOfCrops(compose(f, cutouts, rng)) for f in fields] if args.composed > 0 else []
     drawn = [FieldOfCrops(f) for f in simulated]
     shares = {"composed": args.composed if composed else 0.0, "drawn": args.drawn if drawn else 0.0}
-    start, running = time.perf_counter(), 0.0
+    began, running = time.perf_counter(), 0.0
     for step in range(args.steps):
         pool = real + composed + drawn
         weights = np.concatenate(
@@ -130,11 +135,11 @@ def train(
         if composed and step % 8 == 7:
             i = int(rng.integers(len(fields)))
             composed[i] = FieldOfCrops(compose(fields[i], cutouts, rng))
-        if step % 250 == 249:
+        if step % 200 == (199 if start is None else 0):
             for crops in real:
                 crops.learn_from(probability_of(average, crops.layers[0, 0].numpy()))
         if step % 50 == 49:
-            print(f"  step {step + 1}/{args.steps} loss {running:.4f} {time.perf_counter() - start:.0f} s", flush=True)
+            print(f"  step {step + 1}/{args.steps} loss {running:.4f} {time.perf_counter() - began:.0f} s", flush=True)
     return average
 
 
@@ -195,14 +200,14 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--simulated", type=int, default=0, help="number of drawn fields")
-    parser.add_argument("--composed", type=float, default=0.4, help="share of crops from composed fields")
+    parser.add_argument("--composed", type=float, default=0.35, help="share of crops from composed fields")
     parser.add_argument("--drawn", type=float, default=0.12, help="share of crops from drawn fields")
     parser.add_argument("--folds", type=int, default=0, help="cross-validate with so many folds")
     parser.add_argument("--only-folds", type=int, nargs="*", help="run these folds only")
     parser.add_argument("--predictions", type=Path, help="folder for the probabilities of the held-out fields")
     parser.add_argument("--out", type=Path, help="train on all fields and save here")
     parser.add_argument("--choice", type=Path, help="choice.json of training.choose_threshold, for the card")
-    parser.add_argument("--start", type=Path, help="foldN.pt to go on from instead of random weights")
+    parser.add_argument("--start", type=Path, help="predictions of an earlier round, to go on from its networks")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -217,13 +222,16 @@ def main() -> None:
         if args.only_folds and number not in args.only_folds:
             continue
         print(f"fold {number}: {' '.join(held_out)}", flush=True)
-        network = train([f for s, f in fields.items() if s not in held_out], simulated, args, args.seed + number)
+        rest = [f for s, f in fields.items() if s not in held_out]
+        earlier = args.start / f"fold{number}.pt" if args.start else None
+        network = train(rest, simulated, args, seed=args.seed + number, start=earlier)
         args.predictions.mkdir(parents=True, exist_ok=True)
         for stem in held_out:
             np.save(args.predictions / f"{stem}.npy", probability_of(network, fields[stem].contrast).astype(np.float16))
         torch.save(network.state_dict(), args.predictions / f"fold{number}.pt")
     if args.out:
-        network = train(list(fields.values()), simulated, args, args.seed)
+        earlier = args.start / "fold0.pt" if args.start else None
+        network = train(list(fields.values()), simulated, args, seed=args.seed, start=earlier)
         save_model(args.out, network, describe(args, len(fields)))
 
 

@@ -35,5 +35,12 @@ def fill_with_median(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDAr
     """
     masked = image.copy()
     if mask.any():
-        masked[mask] = np.median(image).astype(np.uint16)
+        masked[mask] = _median(image)
     return masked
+
+
+def _median(image: NDArray[np.uint16]) -> int:
+    """Median of uint16 pixels by their histogram, several times faster than by sorting; rounded down."""
+    counts = np.cumsum(np.bincount(image.ravel()))
+    low, high = np.searchsorted(counts, [(image.size - 1) // 2 + 1, image.size // 2 + 1])
+    return int((low + high) // 2)

@@ -1,0 +1,131 @@
+"""Small kernels, by value."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
+
+from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.kernels.labels import label_objects, object_areas
+from artifact_mask.kernels.masking import fill_with_median
+from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
+from artifact_mask.kernels.staining import optical_density, stained_fraction
+
+IMAGES = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 65535))
+MAPS = arrays(np.float32, (9, 11), elements=st.sampled_from([0.0, 0.4, 0.6, 1.0]))
+
+
+@given(image=IMAGES)
+def test_fill_is_the_median_of_the_whole_image_rounded_down(image):
+    mask = np.zeros(image.shape, bool)
+    mask.flat[0] = True
+    before = image.copy()
+    masked = fill_with_median(image, mask)
+    assert masked.flat[0] == int(np.median(image))
+    np.testing.assert_array_equal(masked.ravel()[1:], image.ravel()[1:])
+    np.testing.assert_array_equal(image, before)
+
+
+def test_image_without_a_mask_is_copied_as_it_is():
+    image = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    masked = fill_with_median(image, np.zeros((2, 3), bool))
+    np.testing.assert_array_equal(masked, image)
+    assert not np.shares_memory(masked, image)
+
+
+@given(probability=MAPS, min_object_px=st.integers(1, 8))
+def test_objects_are_those_of_filling_then_labelling_then_dropping(probability, min_object_px):
+    labels = label_objects(probability, threshold=0.5, min_object_px=min_object_px, max_hole_px=10**6)
+    filled = ndimage.binary_fill_holes(probability >= 0.5)
+    expected, _ = ndimage.label(filled, np.ones((3, 3)))
+    areas = np.bincount(expected.ravel())
+    large = areas >= min_object_px
+    large[0] = False
+    np.testing.assert_array_equal(labels > 0, large[expected])
+    assert (
+        len(set(zip(labels.ravel(), np.where(large[expected], expected, 0).ravel(), strict=True))) == labels.max() + 1
+    )
+    assert np.all(object_areas(labels) >= min_object_px)
+
+
+def test_large_hole_stays_open():
+    ring = np.ones((12, 12), np.float32)
+    ring[1:11, 1:11] = 0
+    assert np.count_nonzero(label_objects(ring, threshold=0.5, min_object_px=1, max_hole_px=99)) == 44
+    assert np.count_nonzero(label_objects(ring, threshold=0.5, min_object_px=1, max_hole_px=100)) == 144
+
+
+def test_object_in_a_filled_hole_becomes_part_of_what_surrounds_it():
+    probability = np.ones((9, 9), np.float32)
+    probability[1:8, 1:8] = 0
+    probability[4, 4] = 1
+    assert label_objects(probability, threshold=0.5, min_object_px=1).tolist() == np.ones((9, 9), int).tolist()
+
+
+def test_field_without_objects_has_no_label():
+    labels = label_objects(np.zeros((5, 7), np.float32), threshold=0.5, min_object_px=1)
+    assert labels.dtype == np.int32
+    assert not labels.any()
+    assert object_areas(labels).size == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 333), (1080, 1080), (7, 5)])
+def test_background_of_a_flat_field_is_its_value(shape):
+    background = estimate_background(np.full(shape, 25000, np.uint16))
+    assert background.shape == shape
+    assert background.dtype == np.float32
+    np.testing.assert_allclose(background, 25000, rtol=1e-5)
+
+
+def test_background_follows_shading_and_ignores_objects():
+    y, x = np.mgrid[:1080, :1080] / 1080
+    shading = 1 + 0.1 * (x - 0.5) - 0.05 * y**2
+    field = 30000 * shading
+    rng = np.random.default_rng(0)
+    for row, column in rng.integers(0, 1000, (15, 2)):
+        field[row : row + 60, column : column + 60] *= 0.3
+    background = estimate_background(field.astype(np.uint16))
+    residual = background / (30000 * shading)
+    assert residual.std() < 0.3 * shading.std()
+    assert abs(residual.mean() - 1) < 0.02
+
+
+def test_contrast_does_not_depend_on_brightness():
+    rng = np.random.default_rng(0)
+    field = rng.integers(15000, 20000, (120, 120)).astype(np.uint16)
+    dim = normalise_by_background(field, estimate_background(field))
+    bright = normalise_by_background(field * np.uint16(2), estimate_background(field * np.uint16(2)))
+    np.testing.assert_allclose(dim, bright, atol=1e-3)
+
+
+def test_black_field_gives_finite_contrast():
+    black = np.zeros((60, 60), np.uint16)
+    assert np.isfinite(normalise_by_background(black, estimate_background(black))).all()
+
+
+def test_pyramid_shapes_are_those_of_the_levels():
+    image = np.zeros((1079, 301), np.uint16)
+    shapes = pyramid_shapes((1079, 301))
+    assert [level.shape for level in build_pyramid(image, len(shapes), downsample_mean)] == shapes
+    labels = np.zeros((1079, 301), np.int32)
+    assert [level.shape for level in build_pyramid(labels, len(shapes), downsample_nearest)] == shapes
+
+
+@given(image=IMAGES)
+def test_mean_of_a_level_lies_within_its_pixels(image):
+    smaller = downsample_mean(image)
+    assert image.min() <= smaller.min() <= smaller.max() <= image.max()
+
+
+def test_full_scale_does_not_overflow():
+    assert downsample_mean(np.full((4, 4), 65535, np.uint16)).tolist() == [[65535, 65535], [65535, 65535]]
+
+
+def test_stained_fraction_leaves_the_mask_out_of_the_denominator():
+    density = optical_density(np.array([[100, 50, 50, 100]]), np.full((1, 4), 100, np.float32))
+    nothing, half = np.zeros((1, 4), bool), np.array([[False, True, False, False]])
+    assert stained_fraction(density, nothing, threshold=0.2) == 0.5
+    assert stained_fraction(density, half, threshold=0.2) == pytest.approx(1 / 3)
+    assert np.isnan(stained_fraction(density, ~nothing, threshold=0.2))
