@@ -1,10 +1,12 @@
 """The command line: help at once, errors in one message, exit codes as documented."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 import yaml
+from exports import make_plate, write_export
 
 from artifact_mask.config import RunConfig, load_config
 from artifact_mask.errors import ConfigError
@@ -113,3 +115,29 @@ def test_channel_names_must_look_like_number_and_name(tmp_path):
     result = artmask("ingest", tmp_path, tmp_path / "p.zarr", "--channel-name", "Brightfield")
     assert result.returncode == 2
     assert "1=Brightfield" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_interrupted_command_says_so_and_goes_on_later(tmp_path, number):
+    write_export(tmp_path / "export", make_plate(field_ids=range(1, 13)))
+    command = [
+        sys.executable,
+        "-m",
+        "artmask",
+        "ingest",
+        tmp_path / "export",
+        tmp_path / "plate.zarr",
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    seen = next(line for line in process.stderr if "dashboard" in line)
+    assert "http://127.0.0.1" in seen
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in rest
+    assert "Traceback" not in rest
+    again = artmask(*command[3:])
+    assert again.returncode == 0
+    assert "12 fields" in again.stdout
