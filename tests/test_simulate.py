@@ -20,7 +20,7 @@ from artifact_mask.io.operetta_writer import (
     image_name,
     write_assay_layout,
     write_index,
-    write_measurement,
+    write_plane,
 )
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
 from artifact_mask.metadata import Channel, Field, Plate, Well
@@ -261,11 +261,12 @@ def test_brightfield_has_an_identity_profile_and_fluorescence_a_polynomial(tmp_p
         assert text.count("[") == text.count("]")
 
 
-def test_measurement_streams_its_fields(tmp_path):
+def test_what_was_written_plane_by_plane_is_read_back(tmp_path):
     plate = small_plate("plain")
     (well,) = plate.wells
-    images = ((well, field, np.full((1, 8, 10), field.field_id, np.uint16)) for field in well.fields)
-    index = write_measurement(tmp_path, plate, images, layers=[Layer("Compound", "string", {})])
+    for field in well.fields:
+        write_plane(tmp_path, image_name(well, field.field_id, 1), np.full((8, 10), field.field_id, np.uint16), 0.3)
+    index = write_index(tmp_path, plate)
     assert read_export(tmp_path).plate.n_fields == 2
     written = tifffile.imread(index.parent / "r02c03f100p01-ch1sk1fk1fl1.tiff")
     np.testing.assert_array_equal(written, np.full((8, 10), 100))

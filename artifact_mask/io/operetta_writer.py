@@ -1,7 +1,7 @@
 """Write a measurement the way an Operetta exports it (HarmonyV5), and the truth about a synthetic one beside it."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,42 +79,6 @@ def image_name(well: Well, field_id: int, channel_id: int, *, t: int = 0, z: int
     ('r02c03f01p01-ch1sk1fk1fl1.tiff', 'r02c03f100p01-ch2sk1fk1fl1.tiff')
     """
     return f"r{well.row:02d}c{well.column:02d}f{field_id:02d}p{z + 1:02d}-ch{channel_id}sk{t + 1}fk1fl1.tiff"
-
-
-def write_measurement(
-    folder: Path,
-    plate: Plate,
-    images: Iterable[tuple[Well, Field, NDArray[np.uint16]]],
-    *,
-    layers: Sequence[Layer] = (),
-    acquisition: Acquisition | None = None,
-) -> Path:
-    """Write one measurement of one time and depth, field after field, so that one field is in memory at a time.
-
-    Parameters
-    ----------
-    folder
-        Folder of the measurement; ``Images`` and ``Assaylayout`` come below.
-    plate
-        What is written; names every field and channel.
-    images
-        ``(c, y, x)`` uint16 of each field, in any order.
-    layers
-        Layers of the assay layout.
-    acquisition
-        What else the index says.
-
-    Returns
-    -------
-    Path
-        The index. It is written last: a measurement that has one is whole.
-    """
-    for well, of_well, image in images:
-        for channel, plane in zip(plate.channels, image, strict=True):
-            write_plane(folder, image_name(well, of_well.field_id, channel.channel_id), plane, plate.pixel_size_um)
-    if layers:
-        write_assay_layout(folder, plate, layers)
-    return write_index(folder, plate, acquisition)
 
 
 def write_plane(folder: Path, name: str, plane: NDArray[np.uint16], pixel_size_um: float) -> Path:
