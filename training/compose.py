@@ -67,7 +67,7 @@ def compose(field: LabelledField, cutouts: list[Cutout], rng: np.random.Generato
     """
     light = 1 + CONTRAST_UNIT * field.contrast
     classes = field.classes.copy()
-    if rng.random() < 0.45:
+    if rng.random() < 0.6:
         _stain_cells(light, rng)
     if cutouts and rng.random() < 0.7:
         for _ in range(rng.integers(2, 10)):
@@ -107,7 +107,7 @@ def _stain_cells(light: Light, rng: np.random.Generator) -> None:
     if rng.random() < 0.6:  # the relief of oblique light
         grain = grain - np.roll(grain, rng.integers(-3, 4, 2), axis=(0, 1)) + 0.3 * grain
     grain /= max(grain.std(), 1e-6)
-    depth, roughness = rng.uniform(0.05, 0.5), rng.uniform(0.1, 0.4)
+    depth, roughness = rng.uniform(0.05, 0.65), rng.uniform(0.1, 0.6)
     # Little more relief than there was: bright and dark side by side are crystals.
     light += (light - 1) * rng.uniform(0, 0.5) * stain
     light *= np.exp(-depth * stain * np.clip(1 + roughness * grain, 0, None))

@@ -42,7 +42,8 @@ def label_objects(
         window = labels[box]
         # Object by object in its own box: a few small objects in a large field are the rule.
         parts = window == number
-        filled = _fill_holes(parts, max_hole_px) if parts.any() else parts
+        # A speck in too small a box is not worth filling.
+        filled = _fill_holes(parts, max_hole_px) if window.size >= min_object_px and parts.any() else parts
         if np.count_nonzero(filled) >= max(min_object_px, 1):
             n_kept += 1
             # What lay in a filled hole becomes part of the object. Numbers only ever shrink, so that none is met twice.
