@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-RUN_ELSEWHERE = {"make demo", "make test", "pip install ."}
+RUN_ELSEWHERE = {"make demo", "make test", "pip install .", "artmask demo"}
 """What CI has run by itself, or what would install a second time."""
 
 
@@ -20,7 +20,9 @@ def main() -> None:
         sys.exit(f"{markdown} has no sh block: nothing was checked")
     for block in blocks:
         lines = [line for line in block.splitlines() if line.split("#")[0].strip() not in RUN_ELSEWHERE]
-        script = "\n".join(lines)
+        script = "\n".join(lines).strip()
+        if not script:
+            continue
         print(f"--- {markdown.name}\n{script}", flush=True)
         subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, check=True
