@@ -2,9 +2,9 @@
 
 Usage, from the root of the repository::
 
-    python -m training.train_default_unet --images DIR --masks DIR --simulated 48 --folds 4 --predictions DIR
+    python -m training.train_default_unet --images DIR --masks DIR --simulated 30 --folds 4 --predictions DIR
     python -m training.choose_threshold --masks DIR --predictions DIR
-    python -m training.train_default_unet --images DIR --masks DIR --simulated 48 --choice DIR/choice.json --out FILE
+    python -m training.train_default_unet --images DIR --masks DIR --simulated 30 --choice DIR/choice.json --out FILE
 
 The first cross-validates, the second chooses threshold and smallest object on the held-out fields, the third trains on
 all fields. Images are TIFFs named ``rNNcNN...``, masks PNGs of the same stem: 0 background, 1 debris, 2 defocused blob,
@@ -178,8 +178,8 @@ def describe(args: argparse.Namespace, n_fields: int) -> ModelCard:
         threshold=choice["threshold"],
         min_object_px=choice["min_object_px"],
         threshold_choice=(
-            "Two numbers from coarse grids, on the pooled predictions of a cross-validation over wells, by one "
-            "criterion on debris: tolerant F1 + share of objects found - 0.01 for every false object a field."
+            "By hand on pooled predictions of a cross-validation over wells: the plateau of the tolerant F1 of debris "
+            "(0.2 to 0.5 and 15 to 60 px differ by 0.005), midway between more objects found and fewer false ones."
         ),
         training_data=(
             f"{n_fields} real brightfield fields (40x air, SA-beta-Gal-stained mesenchymal stem cells) of the toy data "
