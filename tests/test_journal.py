@@ -24,7 +24,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def finished(journal: Journal, index: int) -> FieldRecord:
-    return FieldRecord({"value": index}, stamp_files(journal.plate, [journal.plate / "B" / "3" / str(index)]))
+    return FieldRecord({"value": index}, stamp_files(journal.plate, {0: [journal.plate / "B" / "3" / str(index)]})[0])
 
 
 def failed() -> FieldRecord:
@@ -235,7 +235,7 @@ def test_stamps_tell_size_and_checksum_of_every_file(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "x").write_bytes(b"123456789")
     (tmp_path / "a" / "y").write_bytes(b"")
-    stamps = stamp_files(tmp_path, [tmp_path / "a", tmp_path / "absent"])
+    stamps = stamp_files(tmp_path, {"mine": [tmp_path / "a", tmp_path / "absent"]})["mine"]
     assert stamps == {"a/b/x": FileStamp(9, 0xE3069283), "a/y": FileStamp(0, 0)}
     assert files_have_sizes(tmp_path, stamps)
     (tmp_path / "a" / "y").write_bytes(b"1")

@@ -91,6 +91,14 @@ def test_background_follows_shading_and_ignores_objects():
     assert abs(residual.mean() - 1) < 0.02
 
 
+def test_wide_black_edge_is_not_its_own_background():
+    field = np.full((1080, 1080), 30000, np.uint16)
+    field[:, :450] = 2000
+    contrast = normalise_by_background(field, estimate_background(field))
+    assert contrast[:, :400].max() < -3
+    assert abs(contrast[:, 700:]).max() < 0.5
+
+
 def test_contrast_does_not_depend_on_brightness():
     rng = np.random.default_rng(0)
     field = rng.integers(15000, 20000, (120, 120)).astype(np.uint16)

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import google_crc32c
 
+Key = TypeVar("Key", bound=Hashable)
 _SYNC_THREADS = 8
 # Temporary files are private; what they become is as readable as any other new file. The mask can only be read by
 # setting it, which is safe once, before there are threads.
@@ -57,20 +59,33 @@ def write_if_changed(path: Path, content: bytes) -> None:
         write_atomically(path, content)
 
 
-def stamp_files(root: Path, folders: list[Path]) -> dict[str, FileStamp]:
+def stamp_files(root: Path, folders: Mapping[Key, list[Path]]) -> dict[Key, dict[str, FileStamp]]:
     """Stamp every file below some folders, after making sure that each has reached the disk.
+
+    Parameters
+    ----------
+    root
+        What the files' names are relative to.
+    folders
+        Folders by their owner.
 
     Returns
     -------
-    dict[str, FileStamp]
-        By path relative to ``root``, sorted.
+    dict[Key, dict[str, FileStamp]]
+        For each owner its files, by path relative to ``root``, sorted.
     """
-    files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    files = {
+        owner: sorted(file for folder in owned for file in folder.rglob("*") if file.is_file())
+        for owner, owned in folders.items()
+    }
+    every = [file for owned in files.values() for file in owned]
     # Together: the disk serves many waits at once, and on a cold disk each is milliseconds.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        stamps = list(pool.map(_sync_and_stamp, files))
-        list(pool.map(_sync_folder, {file.parent for file in files}))
-    return {file.relative_to(root).as_posix(): stamp for file, stamp in zip(files, stamps, strict=True)}
+        stamps = dict(zip(every, pool.map(_sync_and_stamp, every), strict=True))
+        list(pool.map(_sync_folder, {file.parent for file in every}))
+    return {
+        owner: {file.relative_to(root).as_posix(): stamps[file] for file in owned} for owner, owned in files.items()
+    }
 
 
 def files_have_sizes(root: Path, stamps: dict[str, FileStamp]) -> bool:

@@ -7,6 +7,9 @@ from scipy import ndimage
 CONTRAST_UNIT = 0.2
 """Relative deviation from the background that counts as 1 after :func:`normalise_by_background`."""
 
+DARKEST_BACKGROUND = 0.6
+"""Lowest background, as a fraction of its upper quartile in the field."""
+
 
 def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, window: float = 0.5) -> NDArray[np.float32]:
     """Estimate the smooth background of one brightfield field of view by a wide median.
@@ -32,7 +35,8 @@ def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, windo
     -----
     Objects that fill less than half of the window do not bend the background: cells, crystals and defocused blobs stay
     visible against it. A field covered for more than half has no background to estimate; its own median is returned
-    there. The whole field is the neighbourhood, so that the kernel cannot be cut into tiles.
+    there, but never less than 0.6 of the field's upper quartile: a black well edge is not its own background. The
+    whole field is the neighbourhood, so that the kernel cannot be cut into tiles.
 
     Examples
     --------
@@ -45,6 +49,8 @@ def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, windo
     means = _block_means(np.asarray(image, dtype=np.float32), block_px)
     sizes = [max(1, round(window * n) // 2 * 2 + 1) for n in means.shape]
     coarse = ndimage.median_filter(means, size=sizes, mode="reflect")
+    # A wide well edge is darker than any shading: it must not become its own background.
+    coarse = np.maximum(coarse, np.float32(DARKEST_BACKGROUND) * np.percentile(coarse, 75).astype(np.float32))
     coarse = ndimage.gaussian_filter(coarse, sigma=[n / 8 for n in sizes], mode="reflect")
     rows, columns = (_linear_interpolation(n_out, n_in) for n_out, n_in in zip(image.shape, coarse.shape, strict=True))
     background: NDArray[np.float32] = rows @ coarse @ columns.T

@@ -100,18 +100,19 @@ def process_unit(
     StorageError
         If the disk is full or cannot be written to. Nothing is recorded then.
     """
-    records = {}
+    rows: dict[int, Mapping[str, Any]] = {}
     with naming_a_full_disk(journal.plate):
         for index in unit.fields:
             _remove(owned(index))
             try:
-                row = process_field(index)
-                records[index] = FieldRecord(row, stamp_files(journal.plate, owned(index)))
+                rows[index] = process_field(index)
             except Exception as error:
                 _remove(owned(index))
                 if isinstance(error, OSError) and error.errno in _FULL_DISK:
                     raise
-                records[index] = FieldRecord({"error": _describe(error)}, {})
+                rows[index] = {"error": _describe(error)}
+        stamps = stamp_files(journal.plate, {index: owned(index) for index in unit.fields})
+        records = {index: FieldRecord(row, stamps[index]) for index, row in rows.items()}
         journal.commit(unit, records)
     return Receipt(len(records), sum(record.failed for record in records.values()))
 
