@@ -45,6 +45,6 @@ def save_masking_picture(path: Path, fields: list[MaskedField]) -> None:
         axes[1].contour(field.labels > 0, levels=[0.5], colors=[OUTLINE_COLOUR], linewidths=0.9)
         n_objects = len(np.unique(field.labels[field.labels > 0]))
         axes[0].set_title(field.title)
-        axes[1].set_title(f"{n_objects} artifacts, {100 * np.mean(field.labels > 0):.1f} % of the field")
+        axes[1].set_title(f"artifacts: {n_objects}, {100 * np.mean(field.labels > 0):.1f} % of the field")
         axes[2].set_title("masked")
     figure.savefig(path, dpi=110)

@@ -16,7 +16,7 @@ from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.run import LABEL_NAME, run
 from artifact_mask.workflows.simulate import simulate
 
-N_SHOWN = 4
+N_SHOWN_OF_EACH = 2
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ def demo(folder: Path, progress: Progress | None = None, *, size: int = 1080) ->
     summary = run(RunConfig(plate=plate), progress)
     picture = folder / "masking.png"
     fields = read_table(plate, "fields")
-    worst_first = fields[fields["error"] == ""].sort_values("artifact_fraction", ascending=False)
-    save_masking_picture(picture, [_read_field(plate, row) for _, row in worst_first.head(N_SHOWN).iterrows()])
+    good = fields[fields["error"] == ""]
+    # The largest artifacts, which are edges and blobs, and the most, which are crystals and specks.
+    shown = pd.concat([good.nlargest(N_SHOWN_OF_EACH, by) for by in ("artifact_fraction", "n_artifacts")])
+    save_masking_picture(picture, [_read_field(plate, row) for _, row in shown.drop_duplicates().iterrows()])
     return DemoResult(summary, read_table(plate, "wells"), picture)
 
 
