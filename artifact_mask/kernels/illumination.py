@@ -57,18 +57,22 @@ def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, windo
     return background
 
 
-def normalise_by_background(image: NDArray[np.generic], background: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Express a field as contrast against its background: ``(image / background - 1) / 0.2``.
+def normalise_by_background(
+    image: NDArray[np.generic], background: NDArray[np.float32], *, contrast_unit: float = CONTRAST_UNIT
+) -> NDArray[np.float32]:
+    """Express a field as contrast against its background: ``(image / background - 1) / contrast_unit``.
 
     Parameters
     ----------
     image, background
         ``(y, x)``, in the same units.
+    contrast_unit
+        Relative deviation that counts as 1; a network wants the one that it was trained with.
 
     Returns
     -------
     NDArray[np.float32]
-        ``(y, x)``, dimensionless; 0 is background, -1 is 20 % darker.
+        ``(y, x)``, dimensionless; 0 is background, -1 is darker by one unit.
 
     Examples
     --------
@@ -78,7 +82,7 @@ def normalise_by_background(image: NDArray[np.generic], background: NDArray[np.f
     contrast = image.astype(np.float32)
     contrast /= np.maximum(background, np.float32(1e-6))
     contrast -= 1
-    contrast /= CONTRAST_UNIT
+    contrast /= np.float32(contrast_unit)
     return contrast
 
 

@@ -168,7 +168,7 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
     for t, z in np.ndindex(plate.shape[0], plate.shape[2]):
         plane = np.asarray(image[t, channel, z])
         background = estimate_background(plane)
-        contrast = normalise_by_background(plane, background)
+        contrast = normalise_by_background(plane, background, contrast_unit=segmenter.card.normalisation.contrast_unit)
         with _DEVICE:
             probability = _predict(contrast, settings.scale, segmenter)
         labels = label_objects(probability, threshold=settings.threshold, min_object_px=settings.min_object_px)
