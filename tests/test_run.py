@@ -234,6 +234,18 @@ def test_label_that_lost_a_file_is_done_again(finished, tmp_path):
     assert _files(plate) == _files(finished[0])
 
 
+def test_ingest_that_finds_nothing_new_leaves_the_tables_of_a_run(tmp_path):
+    (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=2, size=128))
+    next((export / "Images").glob("*f02*")).unlink()
+    plate = tmp_path / "plate.zarr"
+    ingest(IngestConfig(export=export, plate=plate, cluster=CLUSTER))
+    run(_config(plate))
+    before = _files(plate / "tables")
+    summary = ingest(IngestConfig(export=export, plate=plate, cluster=CLUSTER))
+    assert (summary.n_resumed, len(summary.failures)) == (1, 1)
+    assert _files(plate / "tables") == before
+
+
 def test_plate_without_brightfield_names_its_channels(plate):
     stored = read_plate(plate).plate
     blind = replace(stored, channels=tuple(replace(c, kind="fluorescence") for c in stored.channels))

@@ -62,9 +62,10 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
         create_plate(config.plate, plate, ingest_digest=journal.digest)
         if journal.start(config.model_dump(mode="json")):
             progress.note("The export or the configuration has changed since the last ingest: all is read again.")
+        before = tabulate_fields(plate, journal.read())
         n_resumed = process_units(journal, units, bind, cluster=config.cluster, progress=progress)
         fields = tabulate_fields(plate, journal.read())
-        if n_resumed < plate.n_fields or not (config.plate / "tables" / "zarr.json").exists():
+        if not fields.equals(before) or not (config.plate / "tables" / "zarr.json").exists():
             # Otherwise left alone: a run may have added to them.
             write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
     return Summary(
