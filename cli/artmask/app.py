@@ -3,7 +3,6 @@
 Heavy packages are imported inside the commands, so that `artmask --help` answers at once.
 """
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -154,8 +153,6 @@ def main() -> None:
     """Run the command line; every foreseen error ends in one message and the exit code of the design."""
     from artifact_mask.errors import ArtmaskError, ConfigError
 
-    # What a cluster's scheduler or an operator sends ends a command as Ctrl-C does, its worker processes included.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except ArtmaskError as error:

@@ -1,7 +1,8 @@
 """What the command line shows: a progress bar, notes, and a summary at the end."""
 
+import signal
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_FAILURES_SHOWN = 20
+_SWALLOWERS = ("_gc_callback", "__del__")
+"""Functions in which Python prints and drops an exception: Dask's hook into the garbage collector, and finalisers."""
 
 
 class ConsoleProgress:
-    """A progress bar for each stage on a terminal, a line every tenth of the work in a log file."""
+    """A progress bar for each stage on a terminal, a line every tenth of the work in a log file.
+
+    While it is entered, SIGTERM, which a batch system sends, ends a command as Ctrl-C does, with its worker processes.
+    """
 
     def __init__(self) -> None:
+        self._interrupted = False
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -36,6 +43,8 @@ class ConsoleProgress:
         self._done = self._failed = self._total = 0
 
     def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
         self._bars.start()
         return self
 
@@ -59,6 +68,8 @@ class ConsoleProgress:
 
     def advance(self, fields: int, failed: int) -> None:
         """Move the bar on."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         before = self._done
         self._done += fields
         self._failed += failed
@@ -67,6 +78,14 @@ class ConsoleProgress:
         tenth = max(1, self._total // 10)
         if not self._console.is_terminal and (before // tenth != self._done // tenth or self._done == self._total):
             self.note(f"{self._stage}: {self._done}/{self._total} fields, {self._failed} failed")
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        while frame is not None:
+            if frame.f_code.co_name in _SWALLOWERS:
+                return  # raised at the next report instead
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
 
 def print_summary(summary: Summary) -> int:
