@@ -11,6 +11,7 @@ from artifact_mask.config import IngestConfig, RunConfig, SimulateConfig
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.picture import MaskedField, save_masking_picture
 from artifact_mask.io.tables import read_table
+from artifact_mask.metadata import well_path
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.run import LABEL_NAME, run
@@ -38,7 +39,7 @@ class DemoResult:
     picture: Path
 
 
-def demo(folder: Path, progress: Progress | None = None, *, size: int = 1080) -> DemoResult:
+def demo(folder: Path, progress: Progress | None = None) -> DemoResult:
     """Simulate a plate of 24 fields with two channels, ingest it, run on it, and draw a picture.
 
     Parameters
@@ -47,13 +48,11 @@ def demo(folder: Path, progress: Progress | None = None, *, size: int = 1080) ->
         Where everything is put. An earlier demo in it is taken up where it stopped.
     progress
         Listener.
-    size
-        Side of a field in pixels.
     """
     progress = progress or Silent()
     measurement = folder / "export" / "Plate01"
     if not (measurement / "Images" / "Index.idx.xml").exists():
-        simulate(SimulateConfig(dest=folder / "export", channels=2, size=size, seed=1), progress)
+        simulate(SimulateConfig(dest=folder / "export", channels=2, seed=1), progress)
     plate = folder / "plate01.zarr"
     ingest(IngestConfig(export=measurement, plate=plate), progress)
     summary = run(RunConfig(plate=plate), progress)
@@ -67,10 +66,9 @@ def demo(folder: Path, progress: Progress | None = None, *, size: int = 1080) ->
 
 
 def _read_field(plate: Path, row: "pd.Series[Any]") -> MaskedField:
-    well = str(row["well"])
-    folder = plate / well[0] / str(row["column"]) / str(row["field"])
+    folder = plate / well_path(row["row"], row["column"]) / str(row["field"])
     return MaskedField(
-        title=f"{well}, field {row['field_id']}",
+        title=f"{row['well']}, field {row['field_id']}",
         image=np.asarray(open_level(folder)[0, 0, 0]),
         masked=np.asarray(open_level(folder / "masked")[0, 0, 0]),
         labels=np.asarray(open_level(folder / "labels" / LABEL_NAME)[0, 0]),
