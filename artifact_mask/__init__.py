@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
+    from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig, VerifyConfig
     from artifact_mask.errors import ArtmaskError
     from artifact_mask.workflows.ingest import ingest
     from artifact_mask.workflows.progress import Summary
     from artifact_mask.workflows.run import run
     from artifact_mask.workflows.simulate import simulate
+    from artifact_mask.workflows.status import StageStatus, read_status
+    from artifact_mask.workflows.verify import verify
 
 __version__ = "0.1.0"
 
@@ -19,11 +21,15 @@ __all__ = [
     "IngestConfig",
     "RunConfig",
     "SimulateConfig",
+    "StageStatus",
     "Summary",
+    "VerifyConfig",
     "__version__",
     "ingest",
+    "read_status",
     "run",
     "simulate",
+    "verify",
 ]
 
 _HOMES = {
@@ -32,10 +38,14 @@ _HOMES = {
     "IngestConfig": "config",
     "RunConfig": "config",
     "SimulateConfig": "config",
+    "StageStatus": "workflows.status",
     "Summary": "workflows.progress",
+    "VerifyConfig": "config",
     "ingest": "workflows.ingest",
+    "read_status": "workflows.status",
     "run": "workflows.run",
     "simulate": "workflows.simulate",
+    "verify": "workflows.verify",
 }
 
 

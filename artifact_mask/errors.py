@@ -27,3 +27,11 @@ class ModelError(ArtmaskError, ValueError):
 
 class StorageError(ArtmaskError, OSError):
     """The disk is full, or refuses to be written."""
+
+
+class LeaseError(ArtmaskError):
+    """A plate that another run is working on."""
+
+
+class ClusterError(ArtmaskError):
+    """A Dask cluster that cannot be started, reached, or was lost."""

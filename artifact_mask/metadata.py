@@ -7,6 +7,9 @@ from typing import Literal
 ChannelKind = Literal["brightfield", "phase", "fluorescence", "unknown"]
 
 
+PIXEL_BYTES = 2
+"""Of a camera's pixels, which are uint16."""
+
 PlaneIndex = tuple[int, int, int]
 """Zero-based ``(t, c, z)`` of a plane in its field."""
 
@@ -136,6 +139,11 @@ class Plate:
         """Number of (t, c, z) planes of each field."""
         t, c, z, _, _ = self.shape
         return t * c * z
+
+    @property
+    def plane_bytes(self) -> int:
+        """Size of a plane's pixels, in bytes."""
+        return self.shape[-2] * self.shape[-1] * PIXEL_BYTES
 
     @cached_property
     def n_fields(self) -> int:

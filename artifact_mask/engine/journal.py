@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from artifact_mask.io.files import FileStamp, files_have_sizes, write_atomically, write_if_changed
+from artifact_mask.engine.lease import BEAT_S, SILENCE_S, Lease, hold_lease
+from artifact_mask.io.files import FileStamp, StagedFiles, publish, sizes_in, write_atomically
+from artifact_mask.location import Location
 
 MAX_KEY_CHARACTERS = 100
-"""A file name has 255, of which a temporary one needs some more."""
+"""A file name has 255, of which an ending needs some."""
 
 FieldKey = tuple[str, int]
 """Path of a well and index of a field in it."""
@@ -61,6 +65,25 @@ class FieldRecord:
 
 
 @dataclass(frozen=True)
+class UnitRecord:
+    """What one task recorded.
+
+    Attributes
+    ----------
+    epoch
+        Of the run, see :mod:`artifact_mask.engine.lease`.
+    written_ns
+        When, in nanoseconds since 1970 by the worker's clock.
+    fields
+        Outcome of each field.
+    """
+
+    epoch: int
+    written_ns: int
+    fields: Mapping[FieldKey, FieldRecord]
+
+
+@dataclass(frozen=True)
 class Journal:
     """Records of one stage of one plate, under one digest of everything that determines the result.
 
@@ -72,66 +95,142 @@ class Journal:
         Name of the stage, such as ``ingest``.
     digest
         From :func:`digest_of`.
+    epoch
+        Of the run that writes; 0 for one that only reads.
     """
 
-    plate: Path
+    plate: Location
     stage: str
     digest: str
+    epoch: int = 0
 
     @property
-    def folder(self) -> Path:
-        """Where the records are; beside the store, since a foreign folder in it makes Zarr readers warn."""
-        return self.plate.with_name(self.plate.name + ".artmask") / self.stage / self.digest
+    def folder(self) -> Location:
+        """Where the records are."""
+        return beside(self.plate) / self.stage / self.digest
 
-    def start(self, config: Mapping[str, Any]) -> bool:
+    @property
+    def lease(self) -> Lease:
+        """The lease that this journal is written under."""
+        return Lease(lease_folder(self.plate), self.epoch)
+
+    def begin(self, settings: Mapping[str, Any], config: Mapping[str, Any]) -> list[str] | None:
         """Store the configuration, and forget what other digests recorded: their files are about to be replaced.
+
+        Parameters
+        ----------
+        settings
+            What the digest was made of, by names that people know.
+        config
+            The whole configuration, to be able to repeat the run.
 
         Returns
         -------
-        bool
-            Whether the stage had been done, or begun, with another digest.
+        list[str] | None
+            If the stage had been begun with another digest, each setting that has changed.
         """
-        others = [folder for folder in self.folder.parent.glob("*") if folder.name != self.digest]
-        for folder in others:
-            shutil.rmtree(folder)
-        write_if_changed(self.folder / "config.json", json.dumps(config, indent=1, default=str).encode())
-        return bool(others)
+        state = self.folder.parent / "state.json"
+        before = _read_json(state)
+        changes = None
+        if before.get("digest") != self.digest:
+            if before:
+                changes = list(_differences(before.get("settings", {}), json.loads(_to_json(settings))))
+            _remove_tree(self.folder.parent)
+            # Last, so that what is there when it names a digest was recorded since.
+            document = {"digest": self.digest, "settings": settings, "config": config}
+            write_atomically(state, _to_json(document))
+        elif before["config"] != json.loads(_to_json(config)):
+            write_atomically(state, _to_json(before | {"config": config}))
+        return changes
+
+    def stage_files(self) -> StagedFiles:
+        """Begin to write files of the plate; nobody can publish them once another run has taken over."""
+        return StagedFiles(self.plate, _staging(self.plate, self.epoch))
 
     def commit(self, unit: Unit, records: Mapping[int, FieldRecord]) -> None:
         """Record a unit whose files are in place."""
         fields = {str(i): {"row": dict(r.row), "files": dict(r.files)} for i, r in records.items()}
-        document = {"digest": self.digest, "well": unit.well, "written_ns": time.time_ns(), "fields": fields}
-        write_atomically(self.folder / f"{unit.key}.json", json.dumps(document).encode())
+        document = {"epoch": self.epoch, "written_ns": time.time_ns(), "well": unit.well, "fields": fields}
+        # A name of its own for a failure: a task that was thought dead must not replace the record of its successor.
+        ending = ".failed.json" if any(record.failed for record in records.values()) else ".json"
+        with StagedFiles(self.folder, _staging(self.plate, self.epoch)) as files:
+            files.write(self.folder / f"{unit.key}.{self.epoch}{ending}", json.dumps(document).encode(), stamped=False)
+            publish([files])
 
     def read(self) -> dict[FieldKey, FieldRecord]:
-        """Read the records of all fields, finished or failed; of several, the latest is taken."""
-        found = sorted(map(_read_record, sorted(self.folder.glob("*-*.json"))), key=lambda record: record[0])
-        return {key: record for _, fields in found for key, record in fields.items()}
+        """Read the records of all fields, finished or failed.
 
-    def pending(self, units: Iterable[Unit]) -> list[Unit]:
-        """Cut the units down to the fields that have no record, failed, or whose files are not there in full size."""
-        records = self.read()
+        Notes
+        -----
+        Of several, that of the latest run is taken; within a run, success outdoes failure: the failed one is of a task
+        that was thought dead and computed again.
+        """
+        found: dict[FieldKey, tuple[tuple[int, bool, int], FieldRecord]] = {}
+        for unit in self.read_units():
+            for key, record in unit.fields.items():
+                rank = (unit.epoch, not record.failed, unit.written_ns)
+                if key not in found or found[key][0] < rank:
+                    found[key] = (rank, record)
+        return {key: record for key, (_, record) in found.items()}
+
+    def read_units(self) -> Iterator[UnitRecord]:
+        """Read the records as they were written, in no order; a torn one is as good as none."""
+        for content in _read_files(self.folder):
+            try:
+                yield _parse_record(content)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+
+    def pending(self, units: Iterable[Unit], records: Mapping[FieldKey, FieldRecord]) -> list[Unit]:
+        """Cut units down to the fields that have no record, failed, or whose files are not there in full size."""
+        size_of = sizes_in(self.plate)
 
         def is_done(key: FieldKey) -> bool:
             record = records.get(key)
-            return record is not None and not record.failed and files_have_sizes(self.plate, dict(record.files))
+            if record is None or record.failed:
+                return False
+            return all(size_of(name) == stamp.size for name, stamp in record.files.items())
 
         remaining = (replace(u, fields=tuple(f for f in u.fields if not is_done((u.well, f)))) for u in units)
         return [unit for unit in remaining if unit.fields]
 
 
-def _read_record(file: Path) -> tuple[int, dict[FieldKey, FieldRecord]]:
-    """Time and fields of one record file; no field where it is torn, so that they are done again."""
-    try:
-        document = json.loads(file.read_bytes())
-        return document["written_ns"], {
-            (document["well"], int(index)): FieldRecord(
-                entry["row"], {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}
-            )
-            for index, entry in document["fields"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return 0, {}
+@contextmanager
+def hold_plate(plate: Location, stage: str, *, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> Iterator[Lease]:
+    """Take the lease of a plate for a run and make room for its staged files.
+
+    Raises
+    ------
+    LeaseError
+        If another run is at work on the plate.
+    """
+    with hold_lease(lease_folder(plate), stage, beat_s=beat_s, silence_s=silence_s) as lease:
+        # What a killed run has left. Tasks of it that are still alive lose what they have not published.
+        staging = _staging(plate, lease.epoch)
+        _remove_tree(staging.parent)
+        if isinstance(staging, Path):
+            staging.mkdir(parents=True)
+        try:
+            yield lease
+        finally:
+            if lease.is_held:
+                _remove_tree(staging.parent)
+
+
+def open_journal(plate: Location, stage: str) -> Journal | None:
+    """Open the records of a stage for reading, whatever their digest is; None if it was never begun."""
+    digest = _read_json(beside(plate) / stage / "state.json").get("digest")
+    return Journal(plate, stage, digest) if digest else None
+
+
+def beside(plate: Location) -> Location:
+    """Folder of records, leases and logs; beside the store, since a foreign folder in it makes Zarr readers warn."""
+    return plate.with_name(plate.name + ".artmask")
+
+
+def lease_folder(plate: Location) -> Location:
+    """Folder of a plate's leases."""
+    return beside(plate) / "lease"
 
 
 def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int) -> list[Unit]:
@@ -156,3 +255,60 @@ def digest_of(*parts: object) -> str:
     """Digest of everything that determines a result: configuration, model, software, input."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _staging(plate: Location, epoch: int) -> Location:
+    return beside(plate) / "staging" / str(epoch)
+
+
+def _parse_record(content: bytes) -> UnitRecord:
+    document = json.loads(content)
+    fields = {
+        (document["well"], int(index)): FieldRecord(
+            entry["row"], {name: FileStamp(*stamp) for name, stamp in entry["files"].items()}
+        )
+        for index, entry in document["fields"].items()
+    }
+    return UnitRecord(document["epoch"], document["written_ns"], fields)
+
+
+def _read_files(folder: Location) -> Iterator[bytes]:
+    """Contents of the files of a folder."""
+    if isinstance(folder, Path):
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return
+        for name in names:
+            with open(f"{folder}/{name}", "rb") as file:
+                yield file.read()
+    else:
+        # At once: an object store answers many questions in the time of one.
+        paths = folder.fs.find(folder.path)
+        yield from (folder.fs.cat(paths).values() if paths else ())
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            yield f"{name}: {before.get(name)} -> {after.get(name)}"
+
+
+def _read_json(file: Location) -> dict[str, Any]:
+    """Document in a file; empty where there is none, or none that is whole."""
+    try:
+        document = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _to_json(document: object) -> bytes:
+    return json.dumps(document, indent=1, default=str).encode()
+
+
+def _remove_tree(folder: Location) -> None:
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.fs.exists(folder.path):
+        folder.fs.rm(folder.path, recursive=True)

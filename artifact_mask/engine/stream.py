@@ -1,77 +1,116 @@
 """Send units to a cluster, a bounded number at a time, and isolate those that fail."""
 
-import uuid
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, as_completed
 
 from artifact_mask.engine.journal import Unit
-from artifact_mask.errors import ModelError, StorageError
+from artifact_mask.engine.placement import task_resources
+from artifact_mask.errors import ClusterError, LeaseError, ModelError, StorageError
 
 Receipt = TypeVar("Receipt")
 WINDOW_PER_WORKER = 3
-_HOPELESS = (StorageError, ModelError)
+"""Two at work, one that waits beside them."""
+_HOPELESS = (StorageError, ModelError, LeaseError)
 """Errors that every other unit would meet as well."""
+_LOOK_AT_WORKERS_S = 2.0
+_SCHEDULER_ANSWERS_S = 20.0
+
+
+@dataclass(frozen=True)
+class Work(Generic[Receipt]):
+    """A unit of some plate, and how to make a task of it.
+
+    Attributes
+    ----------
+    unit
+        What to do.
+    bind
+        Makes the task of a unit, or of a part of it, with no more of the campaign in it than that needs; the task runs
+        on a worker and returns something small.
+    name
+        Prefix of the task's key: the same for the units of one run on one plate, and for no other.
+    """
+
+    unit: Unit
+    bind: Callable[[Unit], Callable[[], Receipt]]
+    name: str
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Receipt]):
     """What became of a unit: a receipt, or the error that a unit of a single field ended with."""
 
-    unit: Unit
+    work: Work[Receipt]
     receipt: Receipt | None
     error: BaseException | None = None
 
 
-def stream(
-    client: Client, bind: Callable[[Unit], Callable[[], Receipt]], units: Iterable[Unit], *, name: str
-) -> Iterator[Outcome[Receipt]]:
-    """Run a task over units and yield the outcomes as they come.
+@dataclass(frozen=True)
+class _Attempt(Generic[Receipt]):
+    work: Work[Receipt]
+    number: int = 0
+
+    @property
+    def key(self) -> str:
+        # Dask answers a key that it knows with the earlier result, or error: each attempt has its own.
+        return f"{self.work.name}-{self.work.unit.key}-{self.number}"
+
+    def again(self) -> "_Attempt[Receipt]":
+        return replace(self, number=self.number + 1)
+
+    def halves(self) -> "list[_Attempt[Receipt]]":
+        return [_Attempt(replace(self.work, unit=half)) for half in self.work.unit.halves()]
+
+
+def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[Receipt]]:
+    """Run units on a cluster and yield the outcomes as they come.
 
     Parameters
     ----------
     client
         Of the cluster.
-    bind
-        Makes the task of a unit, with no more of the campaign in it than the unit needs; the task runs on a worker and
-        returns something small.
-    units
+    works
         Taken as room becomes free, so that neither client nor scheduler ever holds the campaign.
-    name
-        Prefix of the tasks' keys.
 
     Notes
     -----
-    A unit that fails, or takes its worker down, is cut in halves until the culprit stands alone; that one is yielded
-    with its error and the stream goes on.
+    A unit that fails is tried once more, then cut in halves until the culprit stands alone. One that takes its worker
+    down is cut at once; a single field that was on a worker when it died is tried again with nothing beside it, since
+    Dask blames all that were there. The last error of the culprit is yielded and the stream goes on.
 
     Raises
     ------
-    StorageError, ModelError
+    StorageError, ModelError, LeaseError
         As raised by a task: they would meet every unit.
+    ClusterError
+        If the scheduler is lost. What its tasks have done is then unknown; their records tell.
     """
-    waiting = iter(units)
-    halves: deque[Unit] = deque()
-    suspects: deque[Unit] = deque()
-    in_flight: dict[Future[Receipt], Unit] = {}
+    waiting = iter(works)
+    again: deque[_Attempt[Receipt]] = deque()
+    suspects: deque[_Attempt[Receipt]] = deque()
+    in_flight: dict[Future[Receipt], _Attempt[Receipt]] = {}
     completed = as_completed(with_results=False)
-    window = WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    # Dask answers a key that it knows with the earlier result, or error.
-    token = uuid.uuid4().hex[:8]
+    window = _Window(client)
 
-    def submit(unit: Unit) -> None:
-        future = client.submit(bind(unit), key=f"{name}-{unit.key}-{token}-{next(numbers)}", pure=False)
-        in_flight[future] = unit
+    def submit(attempt: _Attempt[Receipt]) -> None:
+        task = attempt.work.bind(attempt.work.unit)
+        future = client.submit(task, key=attempt.key, pure=False, resources=window.resources)
+        in_flight[future] = attempt
         completed.add(future)
 
-    numbers = count()
     while True:
-        while len(in_flight) < window and (unit := halves.popleft() if halves else next(waiting, None)) is not None:
-            submit(unit)
+        while len(in_flight) < window.size:
+            if again:
+                submit(again.popleft())
+            elif (work := next(waiting, None)) is not None:
+                submit(_Attempt(work))
+            else:
+                break
         alone = not in_flight
         if alone:
             if not suspects:
@@ -82,28 +121,88 @@ def stream(
             # Its worker died with the result before it was fetched; the scheduler computes it again.
             completed.add(future)
             future = next(completed)
-        unit = in_flight.pop(future)
-        receipt, error = _result(future)
+        attempt = in_flight.pop(future)
+        work = attempt.work
+        receipt, error = _result(client, future)
         future.release()
         if error is None:
-            yield Outcome(unit, receipt)
+            yield Outcome(work, receipt)
         elif isinstance(error, _HOPELESS):
             client.cancel(list(in_flight))
             raise error
-        elif len(unit.fields) > 1 and not isinstance(error, ConnectionError):
-            halves.extend(unit.halves())
-        elif isinstance(error, KilledWorker) and not alone:
-            # Dask blames all that were on the worker: who is guilty kills it alone, too.
-            suspects.append(unit)
+        elif isinstance(error, _ForgottenError):
+            again.append(attempt.again())
+        elif isinstance(error, KilledWorker):
+            if len(work.unit.fields) > 1:
+                again.extend(attempt.halves())
+            elif not alone:
+                suspects.append(attempt.again())
+            else:
+                yield Outcome(work, None, error)
+        elif attempt.number == 0:
+            again.append(attempt.again())
+        elif len(work.unit.fields) > 1:
+            again.extend(attempt.halves())
         else:
-            yield Outcome(unit, None, error)
+            yield Outcome(work, None, error)
 
 
-def _result(future: "Future[Receipt]") -> tuple[Receipt | None, BaseException | None]:
+class _ForgottenError(Exception):
+    """The scheduler is there, but has lost sight of a task."""
+
+
+class _Window:
+    """How much may be in flight, and what each task asks for; workers may come and go."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._looked = -float("inf")
+        self._size = 1
+        self._resources: dict[str, float] | None = None
+
+    @property
+    def size(self) -> int:
+        """Units in flight."""
+        self._look()
+        return self._size
+
+    @property
+    def resources(self) -> dict[str, float] | None:
+        """Share of a worker's resources that a task takes."""
+        self._look()
+        return self._resources
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_AT_WORKERS_S:
+            return
+        self._size = WINDOW_PER_WORKER * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        self._resources = task_resources(self._client)
+        self._looked = time.monotonic()
+
+
+def _result(client: Client, future: "Future[Receipt]") -> tuple[Receipt | None, BaseException | None]:
     if future.status == "cancelled":
-        return None, ConnectionError("the scheduler was lost")
+        _require_scheduler(client)
+        return None, _ForgottenError()
     try:
         # A result can be lost with its worker, and its second computation can fail.
         return future.result(), None
     except Exception as error:
         return None, error
+
+
+def _require_scheduler(client: Client) -> None:
+    """Make sure that the scheduler answers; after its death every task looks cancelled."""
+    try:
+        alive = client.sync(_ping, client, callback_timeout=_SCHEDULER_ANSWERS_S)
+    except Exception:
+        alive = False
+    if not alive:
+        raise ClusterError(
+            "The Dask scheduler was lost. What was finished is kept: start the cluster and run the same command again."
+        )
+
+
+async def _ping(client: Client) -> bool:
+    await client.scheduler.identity(n_workers=0)  # type: ignore[union-attr]
+    return client.status == "running"

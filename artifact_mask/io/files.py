@@ -2,14 +2,18 @@
 
 import os
 import tempfile
-from collections.abc import Hashable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import google_crc32c
 
-Key = TypeVar("Key", bound=Hashable)
+from artifact_mask.location import Location
+
 _SYNC_THREADS = 8
 # Temporary files are private; what they become is as readable as any other new file. The mask can only be read by
 # setting it, which is safe once, before there are threads.
@@ -24,90 +28,197 @@ class FileStamp(NamedTuple):
     crc32c: int
 
 
-def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a file under a temporary name and rename it: a reader sees all of it or none.
+class StagedFiles:
+    """Files that are written apart from their place, and put there together by :func:`publish`.
+
+    Until then nothing of them is seen, and whoever removes the staging folder makes sure that they never will be. In an
+    object store, where a file appears whole or not at all, they are written to their places at once.
 
     Parameters
     ----------
-    path
-        Where to; folders are made.
-    content
-        All of it.
-    sync
-        Whether to wait until it is on the disk. Not needed for files that :func:`stamp_files` syncs together.
+    root
+        Store that the files belong to; stamps are named relative to it.
+    staging
+        Existing folder on the same file system. Not used for an object store.
+
+    Attributes
+    ----------
+    stamps
+        Sizes and checksums of what was written with ``stamped=True``, by path relative to ``root``.
     """
+
+    def __init__(self, root: Location, staging: Location) -> None:
+        self.root = root
+        self.stamps: dict[str, FileStamp] = {}
+        self._renames: list[tuple[str, str]] = []
+        self._folder = ""
+        if isinstance(root, Path):
+            self._folder = f"{staging}/{uuid.uuid4().hex}"
+            os.mkdir(self._folder)
+
+    def write(self, path: Location, content: bytes, *, stamped: bool = True) -> None:
+        """Write a file of the store.
+
+        Parameters
+        ----------
+        path
+            Where it belongs, below the root.
+        content
+            All of it.
+        stamped
+            False for a file that is shared with later stages, which will change it.
+        """
+        if stamped:
+            name = str(path)[len(str(self.root)) + 1 :]
+            self.stamps[name] = FileStamp(len(content), google_crc32c.value(content))
+        if isinstance(path, Path):
+            temporary = f"{self._folder}/{len(self._renames)}"
+            with open(temporary, "xb") as file:
+                file.write(content)
+            self._renames.append((temporary, str(path)))
+        else:
+            path.fs.pipe_file(path.path, content)
+
+    def write_if_changed(self, path: Location, content: bytes) -> None:
+        """Write a file that is not stamped, unless it has this content already."""
+        try:
+            if path.read_bytes() == content:
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        self.write(path, content, stamped=False)
+
+    def discard(self) -> None:
+        """Forget what is not published yet."""
+        for temporary, _ in self._renames:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        self._renames.clear()
+        if self._folder:
+            with suppress(FileNotFoundError):
+                os.rmdir(self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _take_renames(self) -> list[tuple[str, str]]:
+        renames, self._renames = self._renames, []
+        return renames
+
+
+def publish(batch: Iterable[StagedFiles]) -> None:
+    """Put staged files to their places, after all of them have reached the disk.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the staging folder was removed, by a run that took over.
+    """
+    staged = list(batch)
+    renames = [rename for files in staged for rename in files._take_renames()]
+    # Together: the disk serves many waits at once, and on a cold disk each is milliseconds.
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(_sync, [temporary for temporary, _ in renames]))
+        folders = {os.path.dirname(path) for _, path in renames}
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+        for temporary, path in renames:
+            os.replace(temporary, path)
+        list(pool.map(_sync, folders))
+    for files in staged:
+        files.discard()
+
+
+def remove_others(folders: Sequence[Location], root: Location, keep: Mapping[str, FileStamp]) -> None:
+    """Remove every file below some folders of a store but those that are named."""
+    prefix = len(str(root)) + 1
+    for folder in folders:
+        if isinstance(folder, Path):
+            for parent, _, names in os.walk(folder, topdown=False):
+                for name in names:
+                    path = f"{parent}/{name}"
+                    if path[prefix:] not in keep:
+                        os.unlink(path)
+                with suppress(OSError):  # not empty
+                    os.rmdir(parent)
+        else:
+            start = len(folder.path) - len(str(folder)) + prefix  # without the scheme
+            stale = [path for path in folder.fs.find(folder.path) if path[start:] not in keep]
+            if stale:
+                folder.fs.rm(stale)
+
+
+def sizes_in(root: Location) -> Callable[[str], int]:
+    """Make a function that tells the size of a file of a store by its name, and -1 where there is none."""
+    if not isinstance(root, Path):
+        # One listing of thousands of names takes as long as asking for one of them.
+        start = len(root.path) + 1
+        found = {path[start:]: entry["size"] for path, entry in root.fs.find(root.path, detail=True).items()}
+        return lambda name: found.get(name, -1)
+    base = f"{root}/"
+
+    def size(name: str) -> int:
+        try:
+            return os.stat(base + name).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+
+    return size
+
+
+def check_stamps(root: Location, stamps: Mapping[str, FileStamp]) -> dict[str, str]:
+    """Read files and compare them with their stamps.
+
+    Returns
+    -------
+    dict[str, str]
+        What is wrong, by the name of the file; empty if all is well.
+    """
+    wrong = {}
+    for name, stamp in stamps.items():
+        try:
+            content = (root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            wrong[name] = "missing"
+            continue
+        if len(content) != stamp.size:
+            wrong[name] = f"{len(content)} bytes instead of {stamp.size}"
+        elif google_crc32c.value(content) != stamp.crc32c:
+            wrong[name] = "content changed since it was written (crc32c differs)"
+    return wrong
+
+
+def write_atomically(path: Location, content: bytes) -> None:
+    """Write one file under a temporary name and rename it: a reader sees all of it or none."""
+    if not isinstance(path, Path):
+        path.fs.pipe_file(path.path, content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            if sync:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
-        if sync:
-            _sync_folder(path.parent)
+        _sync(str(path.parent))
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def write_if_changed(path: Path, content: bytes) -> None:
-    """Write a file as a whole, unless it has this content already."""
-    if not (path.is_file() and path.read_bytes() == content):
-        write_atomically(path, content)
-
-
-def stamp_files(root: Path, folders: Mapping[Key, list[Path]]) -> dict[Key, dict[str, FileStamp]]:
-    """Stamp every file below some folders, after making sure that each has reached the disk.
-
-    Parameters
-    ----------
-    root
-        What the files' names are relative to.
-    folders
-        Folders by their owner.
-
-    Returns
-    -------
-    dict[Key, dict[str, FileStamp]]
-        For each owner its files, by path relative to ``root``, sorted.
-    """
-    files = {
-        owner: sorted(file for folder in owned for file in folder.rglob("*") if file.is_file())
-        for owner, owned in folders.items()
-    }
-    every = [file for owned in files.values() for file in owned]
-    # Together: the disk serves many waits at once, and on a cold disk each is milliseconds.
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        stamps = dict(zip(every, pool.map(_sync_and_stamp, every), strict=True))
-        list(pool.map(_sync_folder, {file.parent for file in every}))
-    return {
-        owner: {file.relative_to(root).as_posix(): stamps[file] for file in owned} for owner, owned in files.items()
-    }
-
-
-def files_have_sizes(root: Path, stamps: dict[str, FileStamp]) -> bool:
-    """Whether every stamped file is there with its size; contents are not read."""
+def _sync(path: str) -> None:
+    """Make sure that a file, or the names in a folder, have reached the disk; Windows cannot for a folder."""
+    if os.name != "posix" and os.path.isdir(path):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        return all((root / name).stat().st_size == stamp.size for name, stamp in stamps.items())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder have reached the disk; Windows neither needs nor allows it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sync_and_stamp(file: Path) -> FileStamp:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-        content = handle.read()
-    return FileStamp(len(content), google_crc32c.value(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,13 +8,16 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from yaozarrs import DimSpec, v05
+from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError, NodeNotFoundError
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from artifact_mask.errors import PlateError
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.shard import INTENSITY, LABEL, PlaneCodec, create_sharded_array, write_plane
 from artifact_mask.io.zarr_group import read_attributes, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
+from artifact_mask.location import Location
 from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate
 
 MAX_CHUNK_PX = 640
@@ -22,7 +25,8 @@ _EMISSION_COLOURS = ((470, "0000FF"), (505, "00FFFF"), (560, "00FF00"), (590, "F
 
 
 def write_field(
-    folder: Path,
+    files: StagedFiles,
+    folder: Location,
     plate: Plate,
     field: Field,
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
@@ -32,6 +36,8 @@ def write_field(
 
     Parameters
     ----------
+    files
+        To write with.
     folder
         Group of the field.
     plate, field
@@ -41,8 +47,11 @@ def write_field(
     missing
         Reason for each plane that has no pixels. It is marked in the metadata; its chunks stay absent.
     """
-    coarse = _write_levels(folder, plate.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY)
+    coarse = _write_levels(
+        files, folder, plate.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
+    )
     write_group(
+        files,
         folder,
         {
             "ome": v05.Image(
@@ -58,12 +67,19 @@ def write_field(
 
 
 def write_masked(
-    folder: Path, plate: Plate, field: Field, channel: int, planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]]
+    files: StagedFiles,
+    folder: Location,
+    plate: Plate,
+    field: Field,
+    channel: int,
+    planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
 ) -> None:
     """Write the masked image of one channel as ``masked`` inside the field's group, beside its labels.
 
     Parameters
     ----------
+    files
+        To write with.
     folder
         Group of the field.
     plate, field
@@ -74,21 +90,31 @@ def write_masked(
         Indices ``(t, 0, z)`` and pixels ``(y, x)``.
     """
     shape = (plate.shape[0], 1, *plate.shape[2:])
-    coarse = _write_levels(folder / "masked", shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY)
+    coarse = _write_levels(
+        files, folder / "masked", shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
+    )
     image = v05.Image(
         multiscales=[_multiscale(plate, field, axes="tczyx", name="masked")],
         omero=v05.Omero(channels=_omero_channels((plate.channels[channel],), coarse)),
     )
-    write_group(folder / "masked", {"ome": image, "artmask": {"fill": "median of the field"}})
+    write_group(files, folder / "masked", {"ome": image, "artmask": {"fill": "median of the field"}})
 
 
 def write_labels(
-    folder: Path, plate: Plate, field: Field, planes: Iterable[tuple[tuple[int, int], NDArray[np.int32]]], *, name: str
+    files: StagedFiles,
+    folder: Location,
+    plate: Plate,
+    field: Field,
+    planes: Iterable[tuple[tuple[int, int], NDArray[np.int32]]],
+    *,
+    name: str,
 ) -> None:
     """Write an instance label image ``(t, z, y, x)`` as ``labels/<name>`` inside the field's group.
 
     Parameters
     ----------
+    files
+        To write with.
     folder
         Group of the field.
     plate, field
@@ -100,7 +126,7 @@ def write_labels(
     """
     t, _, z, y, x = plate.shape
     _write_levels(
-        folder / "labels" / name, (t, z, y, x), planes, axes="tzyx", downsample=downsample_nearest, codec=LABEL
+        files, folder / "labels" / name, (t, z, y, x), planes, axes="tzyx", downsample=downsample_nearest, codec=LABEL
     )
     image_label = v05.ImageLabel(
         version="0.5",
@@ -110,12 +136,12 @@ def write_labels(
     image = v05.LabelImage.model_validate(
         {"multiscales": [_multiscale(plate, field, axes="tzyx", name=name)], "image-label": image_label}
     )
-    write_group(folder / "labels" / name, {"ome": image})
+    write_group(files, folder / "labels" / name, {"ome": image})
     listed = read_attributes(folder / "labels").get("ome", {}).get("labels", [])
-    write_group(folder / "labels", {"ome": v05.LabelsGroup(labels=sorted({*listed, name}))})
+    write_group(files, folder / "labels", {"ome": v05.LabelsGroup(labels=sorted({*listed, name}))}, stamped=False)
 
 
-def read_missing_planes(folder: Path) -> dict[PlaneIndex, str]:
+def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
     """Planes of a field that the export did not hold, with the reasons.
 
     Raises
@@ -133,7 +159,7 @@ def read_missing_planes(folder: Path) -> dict[PlaneIndex, str]:
     return missing
 
 
-def open_level(folder: Path, level: int = 0) -> "zarr.Array[Any]":
+def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
     """Open one level of a multiscale image for reading.
 
     Raises
@@ -142,13 +168,20 @@ def open_level(folder: Path, level: int = 0) -> "zarr.Array[Any]":
         If it is not there.
     """
     try:
-        return zarr.open_array(LocalStore(folder / str(level), read_only=True), mode="r")
+        return zarr.open_array(_open_store(folder / str(level)), mode="r")
     except (FileNotFoundError, NodeNotFoundError, ContainsArrayError) as error:
         raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again") from error
 
 
+def _open_store(folder: Location) -> Store:
+    if isinstance(folder, Path):
+        return LocalStore(folder, read_only=True)
+    return FsspecStore.from_url(str(folder), storage_options=dict(folder.storage_options), read_only=True)
+
+
 def _write_levels(
-    folder: Path,
+    files: StagedFiles,
+    folder: Location,
     shape: Sequence[int],
     planes: Iterable[tuple[tuple[int, ...], NDArray[Any]]],
     *,
@@ -160,12 +193,12 @@ def _write_levels(
     chunks = []
     for level, level_shape in enumerate(pyramid_shapes((shape[-2], shape[-1]))):
         chunks.append((_chunk_size(level_shape[0]), _chunk_size(level_shape[1])))
-        create_sharded_array(folder / str(level), (*shape[:-2], *level_shape), chunks[-1], axes, codec)
+        create_sharded_array(files, folder / str(level), (*shape[:-2], *level_shape), chunks[-1], axes, codec)
     coarse = {}
     for index, plane in planes:
         levels = build_pyramid(plane, len(chunks), downsample)
         for level, (pixels, chunk) in enumerate(zip(levels, chunks, strict=True)):
-            write_plane(folder / str(level), index, pixels, chunk, codec)
+            write_plane(files, folder / str(level), index, pixels, chunk, codec)
         coarse[index] = levels[-1]
     return coarse
 

@@ -1,13 +1,15 @@
 """Plates and wells of an OME-Zarr store (NGFF 0.5): what it contains, in metadata alone."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from yaozarrs import v05
 
 from artifact_mask.errors import PlateError
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.zarr_group import read_attributes, write_group
+from artifact_mask.location import Location
 from artifact_mask.metadata import Channel, Field, Plate, Well, row_name
 
 
@@ -27,7 +29,7 @@ class StoredPlate:
     ingest_digest: str
 
 
-def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
+def create_plate(files: StagedFiles, root: Location, plate: Plate, *, ingest_digest: str) -> None:
     """Write the metadata of the plate and of its wells; the fields' own is written with their pixels."""
     rows = sorted({well.row for well in plate.wells})
     columns = sorted({well.column for well in plate.wells})
@@ -49,15 +51,17 @@ def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
         "measurement_id": plate.measurement_id,
         "n_rows": plate.n_rows,
         "n_columns": plate.n_columns,
+        "n_fields": plate.n_fields,
         "shape": list(plate.shape),
         "pixel_size_um": plate.pixel_size_um,
         "z_step_um": plate.z_step_um,
         "channels": [asdict(channel) for channel in plate.channels],
     }
     # First, so that an interrupted ingest is known as the same plate's.
-    write_group(root, {"ome": _versioned("plate", v05.Plate(plate=definition)), "artmask": description})
+    ome = _versioned("plate", v05.Plate(plate=definition))
+    write_group(files, root, {"ome": ome, "artmask": description}, stamped=False)
     for row in rows:
-        write_group(root / row_name(row), {})
+        write_group(files, root / row_name(row), {}, stamped=False)
     for well in plate.wells:
         images = [v05.FieldOfView(path=str(field.index), acquisition=0) for field in well.fields]
         fields = [
@@ -65,10 +69,10 @@ def create_plate(root: Path, plate: Plate, *, ingest_digest: str) -> None:
             for field in well.fields
         ]
         ome = _versioned("well", v05.Well(well=v05.WellDef(images=images)))
-        write_group(root / well.path, {"ome": ome, "artmask": {"fields": fields}})
+        write_group(files, root / well.path, {"ome": ome, "artmask": {"fields": fields}}, stamped=False)
 
 
-def read_plate(root: Path) -> StoredPlate:
+def read_plate(root: Location) -> StoredPlate:
     """Read what a plate store contains, from its metadata alone.
 
     Raises
@@ -76,9 +80,9 @@ def read_plate(root: Path) -> StoredPlate:
     PlateError
         If there is no store, or it is not a plate that artmask wrote.
     """
-    if not root.is_dir():
-        raise PlateError(f"{root} does not exist. Give a plate that `artmask ingest` wrote.")
     attributes = read_attributes(root)
+    if not attributes and not root.is_dir():
+        raise PlateError(f"{root} does not exist. Give a plate that `artmask ingest` wrote.")
     description = attributes.get("artmask")
     if not description or "plate" not in attributes.get("ome", {}):
         raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
@@ -110,7 +114,7 @@ def read_plate(root: Path) -> StoredPlate:
     return StoredPlate(plate, description["ingest_digest"])
 
 
-def read_identity(root: Path) -> tuple[str, str]:
+def read_identity(root: Location) -> tuple[str, str]:
     """Name and measurement of the plate that a store holds, even if its ingest was interrupted at once.
 
     Raises
@@ -125,6 +129,49 @@ def read_identity(root: Path) -> tuple[str, str]:
         raise PlateError(
             f"{root} exists and is not a plate that artmask wrote; it is left as it is. Choose another name."
         ) from error
+
+
+def find_plates(places: Iterable[Location]) -> dict[Location, int]:
+    """Find plates that artmask wrote, and how many fields each has.
+
+    Parameters
+    ----------
+    places
+        Plates, or folders of plates, whose names end in ``.zarr``.
+
+    Raises
+    ------
+    PlateError
+        If a place is neither, or a plate is given twice.
+    """
+    found: dict[Location, int] = {}
+    for place in places:
+        plates = {place: n} if (n := _count_fields(place)) is not None else _plates_in(place)
+        if not plates:
+            raise PlateError(
+                f"{place} is neither a plate that artmask wrote nor a folder of such plates (*.zarr)."
+                if place.exists()
+                else f"{place} does not exist. Give a plate that `artmask ingest` wrote, or a folder of such plates."
+            )
+        twice = [str(plate) for plate in plates if plate in found]
+        if twice:
+            raise PlateError(f"{twice[0]} is given twice. Name each plate once.")
+        found |= plates
+    return found
+
+
+def _plates_in(folder: Location) -> dict[Location, int]:
+    if not folder.is_dir():
+        return {}
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".zarr"))
+    counted = {folder / name: _count_fields(folder / name) for name in names}
+    return {path: n for path, n in counted.items() if n is not None}
+
+
+def _count_fields(root: Location) -> int | None:
+    """Fields of a plate by its own metadata alone; None if it is none of ours."""
+    n_fields: int | None = read_attributes(root).get("artmask", {}).get("n_fields")
+    return n_fields
 
 
 def _row_number(name: str) -> int:

@@ -8,7 +8,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import google_crc32c
@@ -19,7 +18,8 @@ import zarr.codecs
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from artifact_mask.io.files import write_atomically
+from artifact_mask.io.files import StagedFiles
+from artifact_mask.location import Location
 
 _MISSING_CHUNK = struct.pack("<QQ", 2**64 - 1, 2**64 - 1)
 _SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE, "shuffle": numcodecs.Blosc.SHUFFLE}
@@ -48,7 +48,7 @@ LABEL = PlaneCodec("zstd", 3, "bitshuffle", "int32")
 
 
 def create_sharded_array(
-    folder: Path, shape: Sequence[int], chunk: tuple[int, int], axes: str, codec: PlaneCodec
+    files: StagedFiles, folder: Location, shape: Sequence[int], chunk: tuple[int, int], axes: str, codec: PlaneCodec
 ) -> None:
     """Write the metadata of an array ``(..., y, x)`` whose shards are whole planes, cut into chunks ``(y, x)``.
 
@@ -56,17 +56,22 @@ def create_sharded_array(
     -----
     The fill value is 0, and a plane of zeros writes no file.
     """
-    write_atomically(folder / "zarr.json", _array_document(tuple(shape), chunk, axes, codec), sync=False)
+    files.write(folder / "zarr.json", _array_document(tuple(shape), chunk, axes, codec))
 
 
 def write_plane(
-    folder: Path, index: Sequence[int], plane: NDArray[Any], chunk: tuple[int, int], codec: PlaneCodec
+    files: StagedFiles,
+    folder: Location,
+    index: Sequence[int],
+    plane: NDArray[Any],
+    chunk: tuple[int, int],
+    codec: PlaneCodec,
 ) -> None:
-    """Write one plane ``(y, x)`` of an array that :func:`create_sharded_array` made: its shard, whole or not at all."""
+    """Write one plane ``(y, x)`` of an array that :func:`create_sharded_array` made: its shard."""
     if not plane.any():
         return
     key = "/".join(str(i) for i in (*index, 0, 0))
-    write_atomically(folder / "c" / key, encode_shard(plane, chunk, codec), sync=False)
+    files.write(folder / "c" / key, encode_shard(plane, chunk, codec))
 
 
 def encode_shard(plane: NDArray[Any], chunk: tuple[int, int], codec: PlaneCodec) -> bytes:

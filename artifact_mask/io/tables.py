@@ -1,17 +1,17 @@
 """Tables of a plate, in the layout that ngio reads: Parquet for programs, CSV beside it for people."""
 
 import io
-from pathlib import Path
 
 import pandas as pd
 
-from artifact_mask.io.files import write_if_changed
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.zarr_group import write_group
+from artifact_mask.location import Location
 
 _TABLE_ATTRIBUTES = {"type": "generic_table", "table_version": "1", "backend": "parquet"}
 
 
-def write_tables(plate: Path, tables: dict[str, pd.DataFrame]) -> dict[str, Path]:
+def write_tables(files: StagedFiles, plate: Location, tables: dict[str, pd.DataFrame]) -> dict[str, Location]:
     """Write the tables of a plate as ``tables/<name>/table.parquet`` and ``table.csv``.
 
     Returns
@@ -24,14 +24,14 @@ def write_tables(plate: Path, tables: dict[str, pd.DataFrame]) -> dict[str, Path
         folder = plate / "tables" / name
         parquet = io.BytesIO()
         frame.to_parquet(parquet, index=False)
-        write_if_changed(folder / "table.parquet", parquet.getvalue())
-        write_if_changed(folder / "table.csv", frame.to_csv(index=False).encode())
-        write_group(folder, _TABLE_ATTRIBUTES)
+        files.write_if_changed(folder / "table.parquet", parquet.getvalue())
+        files.write_if_changed(folder / "table.csv", frame.to_csv(index=False).encode())
+        write_group(files, folder, _TABLE_ATTRIBUTES, stamped=False)
         written[name] = folder / "table.csv"
-    write_group(plate / "tables", {"tables": sorted(tables)})
+    write_group(files, plate / "tables", {"tables": sorted(tables)}, stamped=False)
     return written
 
 
-def read_table(plate: Path, name: str) -> pd.DataFrame:
+def read_table(plate: Location, name: str) -> pd.DataFrame:
     """Read one table of a plate."""
-    return pd.read_parquet(plate / "tables" / name / "table.parquet")
+    return pd.read_parquet(io.BytesIO((plate / "tables" / name / "table.parquet").read_bytes()))

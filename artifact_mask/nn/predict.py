@@ -140,6 +140,10 @@ class Segmenter:
                 target[:] = probability[(slice(None), *tile.inner)][:, : target.shape[1], : target.shape[2]]
         return result
 
+    def planes_per_batch(self, shape: tuple[int, ...]) -> int:
+        """Planes of a shape ``(y, x)`` that the device computes best at once."""
+        return max(1, self._batch_px // (shape[0] * shape[1]))
+
     @property
     def _batch_px(self) -> int:
         return _BATCH_PX.get(self.device.type, _BATCH_PX["cpu"])

@@ -1,22 +1,31 @@
-"""What ingest and run have in common: stream a plate's pending fields over a cluster, field by field accounted for."""
+"""What ingest and run have in common: many plates as one stream of units, each field of them accounted for."""
 
-import errno
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import pandas as pd
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.cluster import start_cluster
-from artifact_mask.engine.journal import FieldRecord, Journal, Unit
+from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, hold_plate
 from artifact_mask.engine.placement import place_model
-from artifact_mask.engine.stream import stream
-from artifact_mask.errors import ArtmaskError, StorageError
-from artifact_mask.io.files import stamp_files
-from artifact_mask.workflows.progress import Progress
+from artifact_mask.engine.retry import FULL_DISK
+from artifact_mask.engine.stream import Outcome, Work, stream
+from artifact_mask.engine.worker_log import log_unit
+from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
+from artifact_mask.io.files import StagedFiles, publish, remove_others
+from artifact_mask.io.tables import write_tables
+from artifact_mask.location import Location
+from artifact_mask.workflows.progress import FieldFailure, Progress, Summary
+from artifact_mask.workflows.tabulate import list_failures
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+Row = Mapping[str, Any]
+Result = TypeVar("Result")
 
 
 class Receipt(NamedTuple):
@@ -24,15 +33,83 @@ class Receipt(NamedTuple):
 
     n_fields: int
     n_failed: int
+    n_bytes: int
+
+
+class Stage(ABC):
+    """One stage of the work on one plate.
+
+    Attributes
+    ----------
+    plate
+        The store.
+    """
+
+    name: ClassVar[str]
+    plate: Location
+
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, object]:
+        """Everything that determines the result, by names that people know."""
+
+    @abstractmethod
+    def units(self) -> list[Unit]:
+        """Cut the work into units."""
+
+    @abstractmethod
+    def bind(self, journal: Journal, unit: Unit) -> Callable[[], Receipt]:
+        """Make the task of a unit, with no more of the plate in it than that needs."""
+
+    @abstractmethod
+    def owned(self, key: FieldKey) -> list[Location]:
+        """Folders of a field that this stage alone writes into."""
+
+    @abstractmethod
+    def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
+        """Build the plate's tables, ``fields`` among them, from the records alone."""
+
+    def prepare(self, files: StagedFiles) -> None:
+        """Write what the plate needs before its first unit."""
+        return None
+
+    def keeps_tables(self, *, changed: bool) -> bool:
+        """Whether to leave the tables alone, to which a later stage may have added.
+
+        Parameters
+        ----------
+        changed
+            Whether any field's outcome is another than before.
+        """
+        return False
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage that is opened when its turn comes, so that the plates of a campaign are not all held in memory.
+
+    Attributes
+    ----------
+    plate
+        The store.
+    n_fields
+        Fields of the plate.
+    open
+        Reads the plate's metadata.
+    """
+
+    plate: Location
+    n_fields: int
+    open: Callable[[], Stage]
 
 
 @contextmanager
-def naming_a_full_disk(plate: Path) -> Iterator[None]:
+def naming_a_full_disk(plate: Location) -> Iterator[None]:
     """Turn the system's error about a full or read-only disk into ours."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL_DISK:
+        if error.errno not in FULL_DISK:
             raise
         raise StorageError(
             f"{plate} cannot be written to: {error.strerror}. Fields that were finished are kept; "
@@ -40,86 +117,253 @@ def naming_a_full_disk(plate: Path) -> Iterator[None]:
         ) from error
 
 
-def process_units(
-    journal: Journal,
-    units: list[Unit],
-    bind: Callable[[Unit], Callable[[], Receipt]],
+def process_campaign(
+    planned: Sequence[PlannedStage],
+    *,
+    config: Mapping[str, Any],
+    cluster: ClusterConfig,
+    progress: Progress,
+    load_model: Callable[[], Any] | None = None,
+) -> Summary:
+    """Stream what is pending on some plates over a cluster: no barrier between plates, no plate stops another.
+
+    Parameters
+    ----------
+    planned
+        The plates, in order.
+    config
+        Stored with the records.
+    cluster
+        Where to do it. It is not started if there is nothing to do.
+    progress
+        Listener.
+    load_model
+        Loads what tasks find on their worker.
+
+    Raises
+    ------
+    ArtmaskError
+        If there is a single plate and it cannot be opened; of several, the others are done.
+    StorageError, ModelError, ClusterError
+        If nothing more can be done on any plate.
+    """
+    start = time.perf_counter()
+    campaign = _Campaign(planned, config, progress)
+    with campaign:
+        for outcome in stream_on_cluster(campaign.works(), cluster=cluster, progress=progress, load_model=load_model):
+            campaign.settle(outcome)
+    return replace(campaign.summary, seconds=time.perf_counter() - start)
+
+
+def stream_on_cluster(
+    works: Iterator[Work[Result]],
     *,
     cluster: ClusterConfig,
     progress: Progress,
     load_model: Callable[[], Any] | None = None,
-) -> int:
-    """Stream what is pending of a stage and wait for its end.
-
-    Returns
-    -------
-    int
-        Number of fields that had been finished before.
-    """
-    pending = journal.pending(units)
-    total = sum(len(unit.fields) for unit in units)
-    done = total - sum(len(unit.fields) for unit in pending)
-    progress.begin(journal.stage, total, done)
-    if not pending:
-        return done
+) -> Iterator[Outcome[Result]]:
+    """Stream units over a cluster, which is not started if there are none."""
+    first = next(works, None)
+    if first is None:
+        return
     with start_cluster(cluster) as client:
         if cluster.dashboard:
             progress.note(f"Dask dashboard: {client.dashboard_link}")
         if load_model is not None:
             place_model(client, load_model)
-        for outcome in stream(client, bind, pending, name=f"{journal.stage}-{journal.digest}"):
-            if isinstance(outcome.error, ConnectionError):
-                # Unknown: its record, if it has one, tells. The tables list it as not reached.
-                progress.advance(len(outcome.unit.fields), len(outcome.unit.fields))
-            elif outcome.receipt is None:
-                error = f"the task failed: {outcome.error!r}"
-                journal.commit(outcome.unit, {i: FieldRecord({"error": error}, {}) for i in outcome.unit.fields})
-                progress.advance(len(outcome.unit.fields), len(outcome.unit.fields))
-            else:
-                progress.advance(outcome.receipt.n_fields, outcome.receipt.n_failed)
-    return done
+        yield from stream(client, chain([first], works))
 
 
 def process_unit(
-    journal: Journal, unit: Unit, process_field: Callable[[int], Mapping[str, Any]], owned: Callable[[int], list[Path]]
+    journal: Journal,
+    unit: Unit,
+    process: Callable[[Mapping[int, StagedFiles]], Iterable[tuple[int, Row | Exception]]],
+    owned: Callable[[FieldKey], list[Location]],
+    *,
+    field_bytes: int,
 ) -> Receipt:
-    """Process the fields of a unit, one after the other, and commit their records; runs on a worker.
+    """Process the fields of a unit and commit them: all arrays first, the record last; runs on a worker.
 
     Parameters
     ----------
     journal, unit
         What to do, and where to record it.
-    process_field
-        Writes the arrays of a field and returns its row for the tables.
+    process
+        Takes the files of each field to write with, and yields for each field its row for the tables, or its error.
     owned
-        Folders that a field owns in the store; removed before it is processed, and again if it fails, so that nothing
-        half-written is left to look whole.
+        Folders of a field; what is in them and was not written now is removed.
+    field_bytes
+        Pixels of a field in bytes, for the record.
 
     Raises
     ------
     StorageError
         If the disk is full or cannot be written to. Nothing is recorded then.
+    LeaseError
+        If another run has taken over the plate.
     """
-    rows: dict[int, Mapping[str, Any]] = {}
-    with naming_a_full_disk(journal.plate):
-        for index in unit.fields:
-            _remove(owned(index))
+    started = time.time()
+    with naming_a_full_disk(journal.plate), ExitStack() as stack:
+        journal.lease.require()
+        staged = {index: stack.enter_context(journal.stage_files()) for index in unit.fields}
+        records: dict[int, FieldRecord] = {}
+        for index, outcome in process(staged):
+            if isinstance(outcome, Exception):
+                if isinstance(outcome, OSError) and outcome.errno in FULL_DISK:
+                    raise outcome
+                staged[index].discard()
+                records[index] = FieldRecord({"error": _describe(outcome)}, {})
+            else:
+                records[index] = FieldRecord(outcome, staged[index].stamps)
+        kept = {index: record.files for index, record in records.items() if record.files}
+        redone = [index for index in kept if any(folder.exists() for folder in owned((unit.well, index)))]
+        try:
+            publish(staged[index] for index in kept)
+            for index in redone:
+                remove_others(owned((unit.well, index)), journal.plate, kept[index])
+            journal.lease.require()
+            journal.commit(unit, records)
+        except FileNotFoundError:
+            # What a run leaves unpublished is swept away by the one that takes over.
+            journal.lease.require()
+            raise
+    receipt = Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
+    log_unit(journal, unit, started=started, errors={i: r.row["error"] for i, r in records.items() if r.failed})
+    return receipt
+
+
+@dataclass
+class _Open:
+    """A plate that is being worked on."""
+
+    stage: Stage
+    journal: Journal
+    units: list[Unit]
+    n_left: int
+    before: Mapping[FieldKey, FieldRecord]
+    resources: ExitStack
+
+
+class _Campaign:
+    """Plates on their way from planned to finished, and what became of their fields."""
+
+    def __init__(self, planned: Sequence[PlannedStage], config: Mapping[str, Any], progress: Progress) -> None:
+        self._planned = planned
+        self._config = config
+        self._progress = progress
+        self._open: dict[str, _Open] = {}
+        self._n_resumed = 0
+        self._failures: list[FieldFailure] = []
+        self._refused: dict[str, str] = {}
+        self._outputs: dict[str, Location] = {}
+
+    def __enter__(self) -> "_Campaign":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for plate in self._open.values():
+            plate.resources.close()
+
+    @property
+    def summary(self) -> Summary:
+        """How it ended."""
+        return Summary(
+            n_fields=sum(planned.n_fields for planned in self._planned),
+            n_resumed=self._n_resumed,
+            failures=tuple(self._failures),
+            refused=self._refused,
+            outputs=self._outputs,
+        )
+
+    def works(self) -> Iterator[Work[Receipt]]:
+        """Open one plate after the other and yield what is pending of it."""
+        for planned in self._planned:
             try:
-                rows[index] = process_field(index)
-            except Exception as error:
-                _remove(owned(index))
-                if isinstance(error, OSError) and error.errno in _FULL_DISK:
+                plate = self._begin(planned)
+            except ArtmaskError as error:
+                if len(self._planned) == 1 or isinstance(error, StorageError | ClusterError):
                     raise
-                rows[index] = {"error": _describe(error)}
-        stamps = stamp_files(journal.plate, {index: owned(index) for index in unit.fields})
-        records = {index: FieldRecord(row, stamps[index]) for index, row in rows.items()}
-        journal.commit(unit, records)
-    return Receipt(len(records), sum(record.failed for record in records.values()))
+                self._refused[str(planned.plate)] = str(error)
+                self._progress.note(f"Left out: {error}")
+                self._progress.advance(planned.n_fields, planned.n_fields, 0)
+                continue
+            name = f"{plate.stage.name}-{digest_of(str(plate.journal.plate))}-{plate.journal.epoch}"
+            self._open[name] = plate
+            if plate.n_left == 0:
+                self._finish(name)
+            else:
+                bind = _Bind(plate.stage, plate.journal)
+                yield from (Work(unit, bind, name) for unit in plate.units)
+
+    def settle(self, outcome: Outcome[Receipt]) -> None:
+        """Account for a unit that came to its end."""
+        plate, unit = self._open[outcome.work.name], outcome.work.unit
+        if outcome.receipt is None:
+            error = f"the task failed: {outcome.error!r}"
+            plate.journal.commit(unit, {i: FieldRecord({"error": error}, {}) for i in unit.fields})
+            self._progress.advance(len(unit.fields), len(unit.fields), 0)
+        else:
+            self._progress.advance(*outcome.receipt)
+        plate.n_left -= len(unit.fields)
+        if plate.n_left == 0:
+            self._finish(outcome.work.name)
+
+    def _begin(self, planned: PlannedStage) -> _Open:
+        with ExitStack() as stack, naming_a_full_disk(planned.plate):
+            stage = planned.open()
+            lease = stack.enter_context(hold_plate(stage.plate, stage.name))
+            journal = Journal(stage.plate, stage.name, digest_of(stage.name, stage.settings), lease.epoch)
+            with journal.stage_files() as files:
+                stage.prepare(files)
+                publish([files])
+            changes = journal.begin(stage.settings, self._config)
+            if changes is not None:
+                self._progress.note(f"{stage.plate}: everything is done again, for what has changed is")
+                for change in changes:
+                    self._progress.note(f"  {change}")
+            before = journal.read()
+            units = journal.pending(stage.units(), before)
+            n_left = sum(len(unit.fields) for unit in units)
+            n_done = planned.n_fields - n_left
+            self._n_resumed += n_done
+            if n_done:
+                self._progress.resume(str(stage.plate), n_done)
+            return _Open(stage, journal, units, n_left, before, stack.pop_all())
+
+    def _finish(self, name: str) -> None:
+        """Write a plate's tables and give it free."""
+        plate = self._open.pop(name)
+        stage, journal = plate.stage, plate.journal
+        with plate.resources, naming_a_full_disk(stage.plate):
+            journal.lease.require()
+            records = journal.read()
+            for key, record in records.items():
+                # Written under another configuration, or damaged since: it would look like a result.
+                if record.failed and not record.files:
+                    remove_others(stage.owned(key), stage.plate, {})
+            tables = stage.tabulate(records)
+            written: dict[str, Location] = {}
+            if not stage.keeps_tables(changed=_rows(records) != _rows(plate.before)):
+                with journal.stage_files() as files:
+                    written = write_tables(files, stage.plate, tables)
+                    publish([files])
+        self._failures.extend(list_failures(tables["fields"]))
+        self._outputs["plate" if len(self._planned) == 1 else stage.plate.name] = stage.plate
+        if len(self._planned) == 1:
+            self._outputs |= {f"{table} table": path for table, path in written.items()}
 
 
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+@dataclass(frozen=True)
+class _Bind:
+    stage: Stage
+    journal: Journal
+
+    def __call__(self, unit: Unit) -> Callable[[], Receipt]:
+        return self.stage.bind(self.journal, unit)
+
+
+def _rows(records: Mapping[FieldKey, FieldRecord]) -> dict[FieldKey, Row]:
+    return {key: record.row for key, record in records.items()}
 
 
 def _describe(error: Exception) -> str:

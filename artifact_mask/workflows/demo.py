@@ -55,7 +55,7 @@ def demo(folder: Path, progress: Progress | None = None) -> DemoResult:
         simulate(SimulateConfig(dest=folder / "export", channels=2, seed=1), progress)
     plate = folder / "plate01.zarr"
     ingest(IngestConfig(export=measurement, plate=plate), progress)
-    summary = run(RunConfig(plate=plate), progress)
+    summary = run(RunConfig(plates=(plate,)), progress)
     picture = folder / "masking.png"
     fields = read_table(plate, "fields")
     good = fields[fields["error"] == ""]

@@ -1,30 +1,29 @@
 """`artmask ingest`: from an export of Harmony to an OME-Zarr plate."""
 
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
-from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of, plan_units
+from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, plan_units
+from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ExportError, ImageError, PlateError
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import write_field
 from artifact_mask.io.ome_zarr_plate import create_plate, read_identity, read_plate
-from artifact_mask.io.operetta import Export, Sources, is_image, read_export, resolve_image
-from artifact_mask.io.tables import write_tables
+from artifact_mask.io.operetta import Export, is_image, read_export, resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
+from artifact_mask.location import Location
 from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
-from artifact_mask.workflows.campaign import Receipt, naming_a_full_disk, process_unit, process_units
+from artifact_mask.workflows.campaign import PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
 from artifact_mask.workflows.progress import Progress, Silent, Summary
-from artifact_mask.workflows.tabulate import list_failures, tabulate_fields, tabulate_wells
-
-STAGE = "ingest"
+from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
 
 
 def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
@@ -39,45 +38,93 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
         If the folder is not an export, or none of its images is there.
     PlateError
         If the store exists and holds something else.
+    LeaseError
+        If another run is at work on the store.
     StorageError
         If the disk is full.
+    ClusterError
+        If the cluster cannot be started, or is lost.
     """
-    start = time.perf_counter()
     progress = progress or Silent()
     export = _rename_channels(read_export(config.export, pixel_size_um=config.pixel_size_um), config.channel_names)
     _require_an_image(export)
-    plate = export.plate
-    _require_free_or_same(config.plate, plate)
-    journal = Journal(config.plate, STAGE, _digest(export))
-    keys = [(well.path, field.index) for well in plate.wells for field in well.fields]
-    units = plan_units(keys, fields_per_unit=config.fields_per_unit)
-    wells = {well.path: well for well in plate.wells}
-
-    def bind(unit: Unit) -> partial[Receipt]:
-        sources = {(unit.well, index): export.sources[unit.well, index] for index in unit.fields}
-        small = replace(export, plate=replace(plate, wells=(wells[unit.well],)), sources=sources)
-        return partial(_ingest_unit, journal, small, unit)
-
-    with naming_a_full_disk(config.plate):
-        create_plate(config.plate, plate, ingest_digest=journal.digest)
-        if journal.start(config.model_dump(mode="json")):
-            progress.note("The export or the configuration has changed since the last ingest: all is read again.")
-        before = tabulate_fields(plate, journal.read())
-        n_resumed = process_units(journal, units, bind, cluster=config.cluster, progress=progress)
-        fields = tabulate_fields(plate, journal.read())
-        if not fields.equals(before) or not (config.plate / "tables" / "zarr.json").exists():
-            # Otherwise left alone: a run may have added to them.
-            write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
-    return Summary(
-        n_fields=plate.n_fields,
-        n_resumed=n_resumed,
-        failures=list_failures(fields),
-        outputs={"plate": config.plate, "fields table": config.plate / "tables" / "fields" / "table.csv"},
-        seconds=time.perf_counter() - start,
+    _require_free_or_same(config.plate, export.plate)
+    progress.begin(IngestStage.name, export.plate.n_fields)
+    stage = IngestStage(config.plate, export, config.fields_per_unit)
+    return process_campaign(
+        [PlannedStage(config.plate, export.plate.n_fields, lambda: stage)],
+        config=config.model_dump(mode="json"),
+        cluster=config.cluster,
+        progress=progress,
     )
 
 
-def read_ingest(root: Path) -> tuple[Plate, str, Mapping[tuple[str, int], FieldRecord]]:
+@dataclass(frozen=True)
+class IngestStage(Stage):
+    """Ingest of one export."""
+
+    name = "ingest"
+    plate: Location
+    export: Export
+    fields_per_unit: int
+
+    @cached_property
+    def settings(self) -> dict[str, object]:
+        """What determines the store's arrays."""
+        plate = self.export.plate
+        return {
+            "software": __version__,
+            "measurement": plate.measurement_id,
+            "shape": plate.shape,
+            "pixel size (um)": plate.pixel_size_um,
+            "z step (um)": plate.z_step_um,
+            "channels": [repr(channel) for channel in plate.channels],
+            "field positions": digest_of(
+                [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in plate.wells]
+            ),
+            "images": digest_of(
+                [
+                    [well, index, sorted([*plane, url] for plane, url in planes.items())]
+                    for (well, index), planes in self.export.sources.items()
+                ]
+            ),
+        }
+
+    def units(self) -> list[Unit]:
+        """Fields of one well each."""
+        wells = self.export.plate.wells
+        keys = [(well.path, field.index) for well in wells for field in well.fields]
+        return plan_units(keys, fields_per_unit=self.fields_per_unit)
+
+    def prepare(self, files: StagedFiles) -> None:
+        """Write the metadata of plate and wells."""
+        create_plate(files, self.plate, self.export.plate, ingest_digest=digest_of(self.name, self.settings))
+
+    def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
+        """Task with the sources of a unit's own fields."""
+        sources = {(unit.well, index): self.export.sources[unit.well, index] for index in unit.fields}
+        plate = replace(self.export.plate, wells=(self._wells[unit.well],))
+        return partial(_ingest_unit, journal, replace(self.export, plate=plate, sources=sources), unit)
+
+    def owned(self, key: FieldKey) -> list[Location]:
+        """All that is in a field: with other pixels, results of later stages are no longer its own."""
+        return [self.plate / key[0] / str(key[1])]
+
+    def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
+        """Fields and wells."""
+        fields = tabulate_fields(self.export.plate, records)
+        return {"fields": fields, "wells": tabulate_wells(fields)}
+
+    def keeps_tables(self, *, changed: bool) -> bool:
+        """Leave alone what a run has added to."""
+        return not changed and (self.plate / "tables" / "zarr.json").exists()
+
+    @cached_property
+    def _wells(self) -> dict[str, Well]:
+        return {well.path: well for well in self.export.plate.wells}
+
+
+def read_ingest(root: Location) -> tuple[Plate, str, Mapping[tuple[str, int], FieldRecord]]:
     """Plate, digest and records of a finished ingest.
 
     Raises
@@ -86,7 +133,7 @@ def read_ingest(root: Path) -> tuple[Plate, str, Mapping[tuple[str, int], FieldR
         If the store is not a plate, or its ingest was interrupted.
     """
     stored = read_plate(root)
-    records = Journal(root, STAGE, stored.ingest_digest).read()
+    records = Journal(root, IngestStage.name, stored.ingest_digest).read()
     n_missing = stored.plate.n_fields - len(records)
     if n_missing:
         raise PlateError(
@@ -100,16 +147,22 @@ def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
     (well,) = export.plate.wells
     fields = {field.index: field for field in well.fields}
 
-    def folder(index: int) -> Path:
-        return journal.plate / unit.well / str(index)
+    def folder(key: FieldKey) -> Location:
+        return journal.plate / key[0] / str(key[1])
 
-    def process(index: int) -> dict[str, Any]:
-        return _ingest_field(folder(index), export, well, fields[index])
+    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
+        for index, files in staged.items():
+            try:
+                field = fields[index]
+                yield index, retry(partial(_ingest_field, files, folder((unit.well, index)), export, well, field))
+            except Exception as error:
+                yield index, error
 
-    return process_unit(journal, unit, process, lambda index: [folder(index)])
+    field_bytes = export.plate.n_planes * export.plate.plane_bytes
+    return process_unit(journal, unit, process, lambda key: [folder(key)], field_bytes=field_bytes)
 
 
-def _ingest_field(folder: Path, export: Export, well: Well, field: Field) -> dict[str, Any]:
+def _ingest_field(files: StagedFiles, folder: Location, export: Export, well: Well, field: Field) -> dict[str, Any]:
     plate, sources = export.plate, export.sources[well.path, field.index]
     n_t, n_c, n_z = plate.shape[:3]
     missing: dict[PlaneIndex, str] = {
@@ -119,12 +172,13 @@ def _ingest_field(folder: Path, export: Export, well: Well, field: Field) -> dic
     def planes() -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
         for index, url in sources.items():
             try:
-                yield index, read_tiff_plane(resolve_image(export.image_folder, url), plate.shape[-2:])
+                file = resolve_image(export.image_folder, url)
+                yield index, retry(partial(read_tiff_plane, file, plate.shape[-2:]))
             except ImageError as error:
                 missing[index] = str(error)
 
     # The metadata is written after the last plane, when `missing` is complete.
-    write_field(folder, plate, field, planes(), missing)
+    write_field(files, folder, plate, field, planes(), missing)
     row: dict[str, Any] = {"n_missing_planes": len(missing)}
     if missing:
         names = [f"{plate.channels[c].name} (t {t}, z {z}): {reason}" for (t, c, z), reason in missing.items()]
@@ -157,7 +211,7 @@ def _require_an_image(export: Export) -> None:
         )
 
 
-def _require_free_or_same(root: Path, plate: Plate) -> None:
+def _require_free_or_same(root: Location, plate: Plate) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
     name, measurement_id = read_identity(root)
@@ -166,21 +220,3 @@ def _require_free_or_same(root: Path, plate: Plate) -> None:
             f"{root} already holds {name} (measurement {measurement_id}), the export is {plate.name} "
             f"(measurement {plate.measurement_id}). Choose another name, or remove the store."
         )
-
-
-def _digest(export: Export) -> str:
-    sources: Sources = export.sources
-    listed = [
-        [well, index, sorted([*plane, url] for plane, url in planes.items())]
-        for (well, index), planes in sources.items()
-    ]
-    plate = export.plate
-    described = [
-        plate.measurement_id,
-        plate.shape,
-        plate.pixel_size_um,
-        plate.z_step_um,
-        [repr(c) for c in plate.channels],
-    ]
-    positions = [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in plate.wells]
-    return digest_of(STAGE, __version__, described, positions, listed)

@@ -1,8 +1,9 @@
 """What a workflow tells the one who waits for it."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
+
+from artifact_mask.location import Location
 
 
 class Progress(Protocol):
@@ -11,11 +12,14 @@ class Progress(Protocol):
     def note(self, message: str) -> None:
         """Say something that is worth a line."""
 
-    def begin(self, stage: str, total: int, done: int) -> None:
-        """Announce a stage, its number of fields, and how many of them an earlier run finished."""
+    def begin(self, stage: str, total: int) -> None:
+        """Announce a stage and its number of fields."""
 
-    def advance(self, fields: int, failed: int) -> None:
-        """Report fields that came to an end, and how many of these failed."""
+    def resume(self, plate: str, fields: int) -> None:
+        """Report fields of a plate that an earlier run finished."""
+
+    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
+        """Report fields that came to an end, how many of these failed, and the size of their pixels."""
 
 
 class Silent:
@@ -24,10 +28,13 @@ class Silent:
     def note(self, message: str) -> None:
         """Say nothing."""
 
-    def begin(self, stage: str, total: int, done: int) -> None:
+    def begin(self, stage: str, total: int) -> None:
         """Say nothing."""
 
-    def advance(self, fields: int, failed: int) -> None:
+    def resume(self, plate: str, fields: int) -> None:
+        """Say nothing."""
+
+    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
         """Say nothing."""
 
 
@@ -35,6 +42,7 @@ class Silent:
 class FieldFailure:
     """A field that failed, and why."""
 
+    plate: str
     well: str
     field_id: int
     error: str
@@ -47,11 +55,13 @@ class Summary:
     Attributes
     ----------
     n_fields
-        Fields of the plate.
+        Fields of all plates.
     n_resumed
         Of these, finished by an earlier run.
     failures
         Fields that failed.
+    refused
+        Plates that were left out, and why.
     outputs
         What was written, by a word for people.
     seconds
@@ -61,5 +71,6 @@ class Summary:
     n_fields: int
     n_resumed: int
     failures: tuple[FieldFailure, ...]
-    outputs: dict[str, Path] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, Location] = field(default_factory=dict)
     seconds: float = 0.0

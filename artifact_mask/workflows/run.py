@@ -1,39 +1,42 @@
 """`artmask run`: find the artifacts of a plate, mask them, measure."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from skimage.transform import resize
 
 from artifact_mask import __version__
 from artifact_mask.config import RunConfig
-from artifact_mask.engine.journal import Journal, Unit, digest_of, plan_units
+from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, plan_units
+from artifact_mask.engine.pipeline import overlap
 from artifact_mask.engine.placement import worker_model
+from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import open_level, read_missing_planes, write_labels, write_masked
-from artifact_mask.io.tables import write_tables
+from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import optical_density, stained_fraction
-from artifact_mask.metadata import Field, Plate
-from artifact_mask.nn.model_card import default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import Receipt, naming_a_full_disk, process_unit, process_units
+from artifact_mask.location import Location
+from artifact_mask.metadata import Field, Plate, Well
+from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
+from artifact_mask.workflows.campaign import PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
-from artifact_mask.workflows.tabulate import list_failures, tabulate_fields, tabulate_wells
+from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
 
 if TYPE_CHECKING:
     from artifact_mask.nn.predict import Segmenter
 
-STAGE = "run"
 LABEL_NAME = "artifacts"
 PIXEL_SIZE_TOLERANCE = 1.25
 """Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
@@ -42,7 +45,7 @@ _DEVICE = Lock()
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _Parameters:
     """What determines a field's result, beside the pixels and the model."""
 
     channel: int
@@ -53,65 +56,104 @@ class _Settings:
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
-    """Segment, mask and measure every field of a plate on Dask.
+    """Segment, mask and measure every field of some plates on Dask.
 
-    Writes ``labels/artifacts`` and ``masked`` into each field, ``tables/fields`` and ``tables/wells`` into the plate.
+    Writes ``labels/artifacts`` and ``masked`` into each field, ``tables/fields`` and ``tables/wells`` into each plate.
     Run again, it does only what is missing.
 
     Raises
     ------
     PlateError
-        If the store is not a complete plate, or has no such channel.
+        If there is no such plate, or the only one is not complete or has no such channel; of several plates, such a one
+        is left out and named in the summary.
+    LeaseError
+        If another run is at work on the only plate.
     ModelError
         If the model file is not one.
     StorageError
         If the disk is full.
+    ClusterError
+        If the cluster cannot be started, or is lost.
     """
-    start = time.perf_counter()
     progress = progress or Silent()
-    plate, ingest_digest, ingested = read_ingest(config.plate)
-    channel = find_channel(plate, config.channel)
+    plates = find_plates(config.plates)
     model = config.model or default_model_path()
-    card = read_card(model)
+    card, digest = read_card(model), model_digest(model)
+    progress.begin(RunStage.name, sum(plates.values()))
+    return process_campaign(
+        [
+            PlannedStage(plate, n_fields, partial(_open_stage, plate, config, card, digest, progress))
+            for plate, n_fields in plates.items()
+        ],
+        config=config.model_dump(mode="json"),
+        cluster=config.cluster,
+        progress=progress,
+        load_model=partial(_load_segmenter, model),
+    )
+
+
+@dataclass(frozen=True)
+class RunStage(Stage):
+    """Run on one plate."""
+
+    name = "run"
+    plate: Location
+    content: Plate
+    ingested: Mapping[FieldKey, FieldRecord]
+    ingest_digest: str
+    model_digest: str
+    parameters: _Parameters
+    fields_per_unit: int
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What determines labels, masked images and measurements."""
+        given = {"software": __version__, "ingest": self.ingest_digest, "model": self.model_digest}
+        return given | vars(self.parameters)
+
+    def units(self) -> list[Unit]:
+        """Fields of one well each."""
+        return plan_units(self.ingested, fields_per_unit=self.fields_per_unit)
+
+    def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
+        """Task with the description of a unit's own well."""
+        content = replace(self.content, wells=(self._wells[unit.well],))
+        return partial(_run_unit, journal, content, self.parameters, unit)
+
+    def owned(self, key: FieldKey) -> list[Location]:
+        """Labels and masked image."""
+        return _owned(self.plate, key)
+
+    def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
+        """Fields and wells, with what the ingest said of them."""
+        fields = tabulate_fields(self.content, self.ingested, records)
+        return {"fields": fields, "wells": tabulate_wells(fields)}
+
+    @cached_property
+    def _wells(self) -> dict[str, Well]:
+        return {well.path: well for well in self.content.wells}
+
+
+def _open_stage(root: Location, config: RunConfig, card: ModelCard, digest: str, progress: Progress) -> RunStage:
+    plate, ingest_digest, ingested = read_ingest(root)
+    channel = find_channel(plate, config.channel)
     scale = plate.pixel_size_um / card.pixel_size_um
     if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE:
         scale = 1.0
     else:
         progress.note(
-            f"Warning: the plate has {plate.pixel_size_um:.3g} um a pixel, the model was trained at "
+            f"Warning: {plate.name} has {plate.pixel_size_um:.3g} um a pixel, the model was trained at "
             f"{card.pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before you "
             "trust them."
         )
-    settings = _Settings(
+    parameters = _Parameters(
         channel=channel,
         scale=scale,
         threshold=config.threshold or card.threshold,
         min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
         stain_threshold_od=config.stain_threshold_od,
     )
-    digest = digest_of(STAGE, __version__, ingest_digest, settings, model_digest(model))
-    journal = Journal(config.plate, STAGE, digest)
-    units = plan_units(ingested, fields_per_unit=config.fields_per_unit)
-    wells = {well.path: well for well in plate.wells}
-
-    def bind(unit: Unit) -> partial[Receipt]:
-        return partial(_run_unit, journal, replace(plate, wells=(wells[unit.well],)), settings, unit)
-
-    with naming_a_full_disk(config.plate):
-        if journal.start(config.model_dump(mode="json")):
-            progress.note("The configuration, the model or the plate has changed since the last run: all is redone.")
-        n_resumed = process_units(
-            journal, units, bind, cluster=config.cluster, progress=progress, load_model=partial(_load_segmenter, model)
-        )
-        fields = tabulate_fields(plate, ingested, journal.read())
-        tables = write_tables(config.plate, {"fields": fields, "wells": tabulate_wells(fields)})
-    return Summary(
-        n_fields=plate.n_fields,
-        n_resumed=n_resumed,
-        failures=list_failures(fields),
-        outputs={"plate": config.plate, "fields table": tables["fields"], "wells table": tables["wells"]},
-        seconds=time.perf_counter() - start,
-    )
+    return RunStage(root, plate, ingested, ingest_digest, digest, parameters, config.fields_per_unit)
 
 
 def find_channel(plate: Plate, name: str | None) -> int:
@@ -141,39 +183,92 @@ def _load_segmenter(model: Path) -> "Segmenter":
     return Segmenter.load(model)
 
 
-def _run_unit(journal: Journal, plate: Plate, settings: _Settings, unit: Unit) -> Receipt:
+class _Planes(NamedTuple):
+    """The planes of a field's channel, by ``(t, z)``, and what is derived from each."""
+
+    tz: list[tuple[int, int]]
+    pixels: list[NDArray[np.uint16]]
+    background: list[NDArray[np.float32]]
+    contrast: list[NDArray[np.float32]]
+
+
+def _owned(root: Location, key: FieldKey) -> list[Location]:
+    folder = root / key[0] / str(key[1])
+    return [folder / "labels" / LABEL_NAME, folder / "masked"]
+
+
+def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, unit: Unit) -> Receipt:
     segmenter: Segmenter = worker_model()
     (well,) = plate.wells
     fields = {field.index: field for field in well.fields}
+    planes_per_field = plate.shape[0] * plate.shape[2]
 
-    def folder(index: int) -> Path:
+    def folder(index: int) -> Location:
         return journal.plate / unit.well / str(index)
 
-    def process(index: int) -> Mapping[str, Any]:
-        return _run_field(folder(index), plate, fields[index], settings, segmenter)
+    def compute(batch: list[_Planes]) -> list[list[NDArray[np.float32]]]:
+        contrasts = [contrast for planes in batch for contrast in planes.contrast]
+        with _DEVICE:
+            probabilities = _predict(contrasts, parameters.scale, segmenter)
+        starts = range(0, len(probabilities), planes_per_field)
+        return [probabilities[start : start + planes_per_field] for start in starts]
 
-    def owned(index: int) -> list[Path]:
-        return [folder(index) / "labels" / LABEL_NAME, folder(index) / "masked"]
+    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
+        def read(index: int) -> _Planes:
+            return retry(partial(_read_planes, folder(index), plate, parameters, segmenter.card))
 
-    return process_unit(journal, unit, process, owned)
+        def write(index: int, planes: _Planes, probabilities: list[NDArray[np.float32]]) -> Row:
+            place = (staged[index], folder(index), plate, fields[index])
+            return retry(partial(_write_results, *place, parameters, planes, probabilities))
+
+        batch = max(1, segmenter.planes_per_batch(plate.shape[-2:]) // planes_per_field)
+        return overlap(staged, read=read, compute=compute, write=write, batch=batch, threads=2)
+
+    return process_unit(
+        journal,
+        unit,
+        process,
+        partial(_owned, journal.plate),
+        field_bytes=planes_per_field * plate.plane_bytes,
+    )
 
 
-def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, segmenter: "Segmenter") -> dict[str, Any]:
-    channel = settings.channel
+def _read_planes(folder: Location, plate: Plate, parameters: _Parameters, card: ModelCard) -> _Planes:
+    channel = parameters.channel
     gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
     if gaps:
         raise ImageError(f"{plate.channels[channel].name} is missing: {gaps[0]}")
     image = open_level(folder)
-    labelled, masked, measured = [], [], []
+    planes = _Planes([], [], [], [])
     for t, z in np.ndindex(plate.shape[0], plate.shape[2]):
-        plane = np.asarray(image[t, channel, z])
-        background = estimate_background(plane)
-        contrast = normalise_by_background(plane, background, contrast_unit=segmenter.card.normalisation.contrast_unit)
-        with _DEVICE:
-            probability = _predict(contrast, settings.scale, segmenter)
-        labels = label_objects(probability, threshold=settings.threshold, min_object_px=settings.min_object_px)
+        pixels = np.asarray(image[t, channel, z])
+        background = estimate_background(pixels)
+        planes.tz.append((t, z))
+        planes.pixels.append(pixels)
+        planes.background.append(background)
+        planes.contrast.append(
+            normalise_by_background(pixels, background, contrast_unit=card.normalisation.contrast_unit)
+        )
+    return planes
+
+
+def _write_results(
+    files: StagedFiles,
+    folder: Location,
+    plate: Plate,
+    field: Field,
+    parameters: _Parameters,
+    planes: _Planes,
+    probabilities: list[NDArray[np.float32]],
+) -> Row:
+    """Label, mask and measure the planes of a field, and write the images; return its row for the tables."""
+    labelled, masked, measured = [], [], []
+    for (t, z), pixels, background, probability in zip(
+        planes.tz, planes.pixels, planes.background, probabilities, strict=True
+    ):
+        labels = label_objects(probability, threshold=parameters.threshold, min_object_px=parameters.min_object_px)
         mask = labels > 0
-        density = optical_density(plane, background)
+        density = optical_density(pixels, background)
         areas = object_areas(labels)
         measured.append(
             {
@@ -183,27 +278,27 @@ def _run_field(folder: Path, plate: Plate, field: Field, settings: _Settings, se
                 "artifact_area_um2": float(areas.sum()) * plate.pixel_size_um**2,
                 "largest_artifact_um2": float(areas.max(initial=0)) * plate.pixel_size_um**2,
                 "stained_fraction_raw": stained_fraction(
-                    density, np.zeros_like(mask), threshold=settings.stain_threshold_od
+                    density, np.zeros_like(mask), threshold=parameters.stain_threshold_od
                 ),
-                "stained_fraction": stained_fraction(density, mask, threshold=settings.stain_threshold_od),
+                "stained_fraction": stained_fraction(density, mask, threshold=parameters.stain_threshold_od),
             }
         )
         labelled.append(((t, z), labels))
-        masked.append(((t, 0, z), fill_with_median(plane, mask)))
-    write_labels(folder, plate, field, labelled, name=LABEL_NAME)
-    write_masked(folder, plate, field, channel, masked)
+        masked.append(((t, 0, z), fill_with_median(pixels, mask)))
+    write_labels(files, folder, plate, field, labelled, name=LABEL_NAME)
+    write_masked(files, folder, plate, field, parameters.channel, masked)
     return _combine(measured)
 
 
-def _predict(contrast: NDArray[np.float32], scale: float, segmenter: "Segmenter") -> NDArray[np.float32]:
-    """Predict a field ``(y, x)`` at the model's own pixel size, ``scale`` times finer than the field's."""
+def _predict(contrasts: list[NDArray[np.float32]], scale: float, segmenter: "Segmenter") -> list[NDArray[np.float32]]:
+    """Predict planes ``(y, x)`` at the model's own pixel size, ``scale`` times finer than theirs."""
     if scale == 1:
-        whole: NDArray[np.float32] = segmenter.predict(contrast[np.newaxis])[0]
-        return whole
-    shape = tuple(max(1, round(n * scale)) for n in contrast.shape)
-    resampled = resize(contrast, shape, order=1, anti_aliasing=scale < 1, preserve_range=True)
-    probability = segmenter.predict(np.asarray(resampled, np.float32)[np.newaxis])[0]
-    return np.asarray(resize(probability, contrast.shape, order=1, anti_aliasing=scale > 1), np.float32)
+        return list(segmenter.predict(np.stack(contrasts)))
+    shape = contrasts[0].shape
+    finer = tuple(max(1, round(n * scale)) for n in shape)
+    resampled = [resize(c, finer, order=1, anti_aliasing=scale < 1, preserve_range=True) for c in contrasts]
+    probabilities = segmenter.predict(np.asarray(resampled, np.float32))
+    return [np.asarray(resize(p, shape, order=1, anti_aliasing=scale > 1), np.float32) for p in probabilities]
 
 
 def _combine(planes: list[dict[str, float]]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from artifact_mask.io.operetta_writer import (
 )
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
-from artifact_mask.metadata import Channel, Field, Plate, Well
+from artifact_mask.metadata import PIXEL_BYTES, Channel, Field, Plate, Well
 from artifact_mask.workflows.progress import Progress, Silent
 
 TOP_CONCENTRATION_UM = 10.0
@@ -99,7 +99,7 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
     wells, doses, size = _layout(config)
     total = config.plates * len(wells) * config.fields
     progress = progress or Silent()
-    progress.begin("simulate", total, 0)
+    progress.begin("simulate", total)
     # Threads, because NumPy and SciPy let go of the interpreter for most of a field: as fast as processes where it was
     # measured, and a script that calls this needs no guard against being imported again.
     with ThreadPoolExecutor(min(_cores(), total, _MAX_THREADS)) as pool:
@@ -114,7 +114,7 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
             try:
                 for row in pool.map(_draw_field, tasks):
                     rows.append(row)
-                    progress.advance(1, 0)
+                    progress.advance(1, 0, config.channels * config.size**2 * PIXEL_BYTES)
                 _finish(folder, plate, doses, rows)
             except OSError as error:
                 raise StorageError(

@@ -61,5 +61,5 @@ def tabulate_wells(fields: pd.DataFrame) -> pd.DataFrame:
 
 def list_failures(fields: pd.DataFrame) -> tuple[FieldFailure, ...]:
     """Fields that have an error."""
-    failed = fields.loc[fields["error"] != "", ["well", "field_id", "error"]]
-    return tuple(FieldFailure(row["well"], row["field_id"], row["error"]) for row in failed.to_dict("records"))
+    failed = fields.loc[fields["error"] != "", ["plate", "well", "field_id", "error"]]
+    return tuple(FieldFailure(*row) for row in failed.itertuples(index=False, name=None))

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -18,8 +20,9 @@ app = typer.Typer(
 DEMO_COLUMNS = ["well", "n_fields", "n_artifacts", "artifact_fraction", "stained_fraction_raw", "stained_fraction"]
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys; options override it.")]
-Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core, at most 8.")]
-Dashboard = Annotated[bool | None, typer.Option(help="Serve Dask's dashboard on the loopback address.")]
+Plates = Annotated[
+    list[str], typer.Argument(help="Plates that `artmask ingest` wrote, or folders of them (campaigns).")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,16 +75,17 @@ def simulate(
 
 
 @app.command()
+@takes_cluster
 def ingest(
     export: Annotated[Path, typer.Argument(help="Folder that Harmony exported (it holds Images/), or TIFFs only.")],
-    plate: Annotated[Path, typer.Argument(help="Plate to write, such as plate1.zarr.")],
+    plate: Annotated[str, typer.Argument(help="Plate to write, such as plate1.zarr or s3://bucket/plate1.zarr.")],
     pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size; needed where there is no index.")] = None,
     channel_name: Annotated[
         list[str] | None, typer.Option(help="Name a channel, such as 1=Brightfield. May be given several times.")
     ] = None,
-    workers: Workers = None,
-    dashboard: Dashboard = None,
     config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
 ) -> None:
     """Write an export of Harmony as an OME-Zarr plate."""
     from artifact_mask.config import IngestConfig, load_config
@@ -93,7 +97,7 @@ def ingest(
         "plate": plate,
         "pixel_size_um": pixel_size_um,
         "channel_names": _parse_channel_names(channel_name),
-        "cluster": {"workers": workers, "dashboard": dashboard},
+        "cluster": cluster,
     }
     settings = load_config(IngestConfig, config, given)
     with ConsoleProgress() as progress:
@@ -102,32 +106,65 @@ def ingest(
 
 
 @app.command()
+@takes_cluster
 def run(
-    plate: Annotated[Path, typer.Argument(help="Plate that `artmask ingest` wrote.")],
+    plates: Plates,
     channel: Annotated[str | None, typer.Option(help="Channel to segment; by default the brightfield one.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model file; by default the one that artmask ships.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
     min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
     stain_threshold_od: Annotated[float | None, typer.Option(help="Optical density of stained pixels.")] = None,
-    workers: Workers = None,
-    dashboard: Dashboard = None,
     config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
 ) -> None:
-    """Find the artifacts of a plate, mask them, and measure fields and wells."""
+    """Find the artifacts of plates, mask them, and measure fields and wells."""
     from artifact_mask.config import RunConfig, load_config
     from artifact_mask.workflows.run import run as work
     from artmask.console import ConsoleProgress, print_summary
 
     given = {
-        "plate": plate,
+        "plates": plates,
         "channel": channel,
         "model": model,
         "threshold": threshold,
         "min_object_px": min_object_px,
         "stain_threshold_od": stain_threshold_od,
-        "cluster": {"workers": workers, "dashboard": dashboard},
+        "cluster": cluster,
     }
     settings = load_config(RunConfig, config, given)
+    with ConsoleProgress() as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
+
+
+@app.command()
+def status(
+    plates: Plates,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Show what is done, running, failed and left, from the records alone."""
+    from artifact_mask.location import to_location
+    from artifact_mask.workflows.status import read_status
+    from artmask.console import print_status
+
+    print_status(read_status([to_location(plate) for plate in plates]), as_json=as_json)
+
+
+@app.command()
+@takes_cluster
+def verify(
+    plates: Plates,
+    config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
+) -> None:
+    """Read every file again and compare it with its record; what is damaged will be redone."""
+    from artifact_mask.config import VerifyConfig, load_config
+    from artifact_mask.workflows.verify import verify as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    settings = load_config(VerifyConfig, config, {"plates": plates, "cluster": cluster})
     with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
@@ -170,12 +207,8 @@ def _fail(message: str, code: int) -> None:
 
 
 def _parse_channel_names(given: list[str] | None) -> dict[int, str] | None:
-    if not given:
-        return None
-    names: dict[int, str] = {}
-    for item in given:
-        number, separator, name = item.partition("=")
-        if not separator or not number.isdigit() or not name:
-            raise typer.BadParameter(f"{item!r} should look like 1=Brightfield", param_hint="--channel-name")
-        names[int(number)] = name
-    return names
+    names = parse_pairs(given, "--channel-name", "1=Brightfield") or {}
+    wrong = [number for number in names if not number.isdigit()]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is not a channel number", param_hint="--channel-name")
+    return {int(number): name for number, name in names.items()} or None

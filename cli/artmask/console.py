@@ -1,27 +1,37 @@
 """What the command line shows: a progress bar, notes, and a summary at the end."""
 
+import json
 import signal
+import time
+from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from artifact_mask.workflows.progress import Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from artifact_mask.workflows.status import StageStatus
+
 MAX_FAILURES_SHOWN = 20
+RATE_OVER_S = 300.0
+LINE_EVERY_S = 60.0
 _SWALLOWERS = ("_gc_callback", "__del__")
 """Functions in which Python prints and drops an exception: Dask's hook into the garbage collector, and finalisers."""
 
 
 class ConsoleProgress:
-    """A progress bar for each stage on a terminal, a line every tenth of the work in a log file.
+    """A progress bar for each stage on a terminal; in a log file a line every tenth of the work, or every minute.
 
     While it is entered, SIGTERM, which a batch system sends, ends a command as Ctrl-C does, with its worker processes.
     """
@@ -33,14 +43,14 @@ class ConsoleProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("fields, {task.fields[failed]} failed"),
-            TimeRemainingColumn(),
+            TextColumn("fields{task.fields[state]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._stage = ""
         self._task: TaskID | None = None
         self._done = self._failed = self._total = 0
+        self._rate = Rate()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,25 +69,41 @@ class ConsoleProgress:
         """Print a line above the bars."""
         self._console.print(escape(message), soft_wrap=True, highlight=False)
 
-    def begin(self, stage: str, total: int, done: int) -> None:
+    def begin(self, stage: str, total: int) -> None:
         """Start the bar of a stage."""
-        self._stage, self._total, self._done, self._failed = stage, total, done, 0
-        self._task = self._bars.add_task(stage, total=total, completed=done, failed=0)
-        resumed = f", {done} of them finished by an earlier run" if done else ""
-        self.note(f"{stage}: {total} fields{resumed}")
+        self._stage, self._total, self._done, self._failed = stage, total, 0, 0
+        self._rate = Rate()
+        self._task = self._bars.add_task(stage, total=total, state="")
+        self.note(f"{stage}: {total} fields")
 
-    def advance(self, fields: int, failed: int) -> None:
+    def resume(self, plate: str, fields: int) -> None:
+        """Move the bar over what an earlier run finished."""
+        self._done += fields
+        self.note(f"{plate}: {fields} fields finished by an earlier run")
+        self._show()
+
+    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
         """Move the bar on."""
         if self._interrupted:
             raise KeyboardInterrupt
         before = self._done
         self._done += fields
         self._failed += failed
-        if self._task is not None:
-            self._bars.update(self._task, completed=self._done, failed=self._failed)
+        self._rate.add(fields, n_bytes)
+        self._show()
         tenth = max(1, self._total // 10)
-        if not self._console.is_terminal and (before // tenth != self._done // tenth or self._done == self._total):
-            self.note(f"{self._stage}: {self._done}/{self._total} fields, {self._failed} failed")
+        is_due = before // tenth != self._done // tenth or self._done == self._total or self._rate.is_line_due()
+        if not self._console.is_terminal and is_due:
+            self.note(f"{self._stage}: {self._done}/{self._total} fields{self._state}")
+
+    @property
+    def _state(self) -> str:
+        left = self._rate.describe(self._total - self._done)
+        return f", {self._failed} failed{left}"
+
+    def _show(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._done, state=self._state)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -88,24 +114,104 @@ class ConsoleProgress:
         raise KeyboardInterrupt
 
 
+class Rate:
+    """How fast it goes, over the last minutes, and how long it will take."""
+
+    def __init__(self) -> None:
+        self._reports: deque[tuple[float, int, int]] = deque()
+        self._line = time.monotonic()
+
+    def add(self, fields: int, n_bytes: int) -> None:
+        """Count fields that came to an end now."""
+        _, n_fields, total = self._reports[-1] if self._reports else (0.0, 0, 0)
+        self._reports.append((time.monotonic(), n_fields + fields, total + n_bytes))
+        while self._reports[-1][0] - self._reports[0][0] > RATE_OVER_S and len(self._reports) > 2:
+            self._reports.popleft()
+
+    def is_line_due(self) -> bool:
+        """Whether a minute has passed since this was last true."""
+        if time.monotonic() - self._line < LINE_EVERY_S:
+            return False
+        self._line = time.monotonic()
+        return True
+
+    def describe(self, n_left: int) -> str:
+        """Fields and megabytes a second, and the time left; nothing as long as nothing is known."""
+        if len(self._reports) < 2:
+            return ""
+        # Since the first report: before it the workers started.
+        (start, first_fields, first_bytes), (end, fields, n_bytes) = self._reports[0], self._reports[-1]
+        if fields == first_fields or end <= start:
+            return ""
+        per_s = (fields - first_fields) / (end - start)
+        left = f", {describe_seconds(n_left / per_s)} left" if n_left else ""
+        return f", {per_s:.1f} fields/s, {(n_bytes - first_bytes) / (end - start) / 1e6:.0f} MB/s{left}"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Say a time in two units.
+
+    Examples
+    --------
+    >>> describe_seconds(42), describe_seconds(150), describe_seconds(7500)
+    ('42 s', '2 min 30 s', '2 h 5 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def print_summary(summary: Summary) -> int:
     """Say what was written and what failed; return the exit code."""
     console = Console(highlight=False)
     n_new = summary.n_fields - summary.n_resumed
+    several = len({failure.plate for failure in summary.failures}) > 1
     rate = f" ({n_new / summary.seconds:.1f} fields/s)" if n_new else ""
     console.print(f"{summary.n_fields} fields, {n_new} of them now, in {summary.seconds:.1f} s{rate}")
-    width = max(len(name) for name in summary.outputs)
+    width = max((len(name) for name in summary.outputs), default=0)
     for name, path in summary.outputs.items():
         console.print(f"  {name:{width}}  {escape(str(path))}", soft_wrap=True)
+    for plate, error in summary.refused.items():
+        console.print(f"[red]Left out {escape(plate)}:[/red] {escape(error)}", soft_wrap=True)
     if not summary.failures:
-        return 0
+        return 3 if summary.refused else 0
     console.print(f"[red]{len(summary.failures)} fields failed:[/red]")
     for failure in summary.failures[:MAX_FAILURES_SHOWN]:
-        console.print(f"  {failure.well} field {failure.field_id}: {escape(failure.error)}", soft_wrap=True)
+        place = f"{failure.plate} {failure.well}" if several else failure.well
+        console.print(f"  {escape(place)} field {failure.field_id}: {escape(failure.error)}", soft_wrap=True)
     if len(summary.failures) > MAX_FAILURES_SHOWN:
         console.print(f"  ... and {len(summary.failures) - MAX_FAILURES_SHOWN} more; all are in the fields table")
     console.print("Mend what is wrong with them and run the same command again: only these are redone.")
     return 3
+
+
+def print_status(statuses: "Sequence[StageStatus]", *, as_json: bool) -> None:
+    """Print how far plates are: a table for people, or JSON for scripts."""
+    if as_json:
+        documents = [{**asdict(s), "n_left": s.n_left, "seconds_left": s.seconds_left} for s in statuses]
+        print(json.dumps(documents, indent=1))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("plate", overflow="fold")
+    table.add_column("stage")
+    for column in ("done", "failed", "left", "fields/s"):
+        table.add_column(column, justify="right")
+    table.add_column("now", overflow="fold")
+    for s in statuses:
+        left = f", {describe_seconds(s.seconds_left)} left" if s.seconds_left else ""
+        now = (
+            f"running: {s.running}{left}"
+            if s.running
+            else "finished"
+            if not s.n_left
+            else "stopped"
+            if s.n_done
+            else ""
+        )
+        numbers = (f"{s.n_done}/{s.n_fields}", str(s.n_failed), str(s.n_left), f"{s.fields_per_s:.1f}")
+        table.add_row(escape(Path(s.plate).name), s.stage, *numbers, escape(now))
+    Console(highlight=False).print(table)
 
 
 def print_table(frame: "pd.DataFrame") -> None:

@@ -1,0 +1,37 @@
+"""Try again what a network or a file system may have refused for a moment only."""
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+PAUSES_S = (0.2, 1.0, 4.0)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of the system that no other attempt, and no other unit, would be spared."""
+_FINAL = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def retry(call: Callable[[], Result]) -> Result:
+    """Call a function; again after a pause, up to three times, where its error may be over by then.
+
+    Notes
+    -----
+    An error of input or output may be over, but for those that say what is there and what is allowed, a full disk, and
+    the errors of artmask, which are about contents.
+    """
+    for pause_s in PAUSES_S:
+        try:
+            return call()
+        except Exception as error:
+            if not _may_pass(error):
+                raise
+        time.sleep(pause_s)
+    return call()
+
+
+def _may_pass(error: Exception) -> bool:
+    if type(error).__module__.startswith("artifact_mask."):
+        return False
+    return isinstance(error, OSError) and not isinstance(error, _FINAL) and error.errno not in FULL_DISK
