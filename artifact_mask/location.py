@@ -3,15 +3,30 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from fsspec import get_filesystem_class
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
+
+from artifact_mask.errors import ConfigError
 
 Location = Path | UPath
 """A local path is always a :class:`pathlib.Path`, anything else a :class:`upath.UPath`; both have the same methods."""
 
+_S3 = {
+    # A file is read with one request: with more, s3fs first asks for its size, to read the parts side by side.
+    "max_concurrency": 1,
+    # Beyond the default of five, with pauses of up to a second, two, four ...: half a minute of "slow down" is usual.
+    "config_kwargs": {"retries": {"mode": "legacy", "total_max_attempts": 6}},
+}
+
 
 def to_location(place: str | Location) -> Location:
     """Understand a path, which is made absolute for workers elsewhere, or a URL.
+
+    Raises
+    ------
+    ConfigError
+        If it is a URL of a kind that is not known, or needs a package that is not installed.
 
     Examples
     --------
@@ -23,15 +38,42 @@ def to_location(place: str | Location) -> Location:
         return Path(text).expanduser().absolute()
     if text.startswith("file://"):
         return Path(UPath(text).path)
+    protocol = text.partition("://")[0]
+    _require_filesystem(protocol, text)
     # Other machines write to the same store: a listing that was remembered would be a wrong one.
-    return UPath(text, use_listings_cache=False)
+    options: dict[str, Any] = {"use_listings_cache": False} | (_S3 if protocol in ("s3", "s3a") else {})
+    given = place.storage_options if isinstance(place, UPath) else {}
+    return UPath(text, **(options | dict(given)))
 
 
-def _check(place: Any) -> Any:
-    return to_location(place) if isinstance(place, str | Path | UPath) else place
+def read_bytes(file: Location) -> bytes:
+    """Read a file with a single request: UPath's own method asks for the size first."""
+    return file.read_bytes() if isinstance(file, Path) else bytes(file.fs.cat_file(file.path))
 
 
-StoreLocation = Annotated[Path | UPath, BeforeValidator(_check), PlainSerializer(str, return_type=str)]
+def _require_filesystem(protocol: str, url: str) -> None:
+    try:
+        get_filesystem_class(protocol)
+    except ValueError as error:
+        raise ConfigError(
+            f"{url}: there is no kind of store {protocol!r}. Give a path, or a URL such as s3://."
+        ) from error
+    except ImportError as error:
+        extra = ': pip install "artmask[s3]"' if protocol in ("s3", "s3a") else f" ({error})"
+        raise ConfigError(f"{url} needs a package that is not installed{extra}") from error
+    if any(character in url for character in "*?["):
+        raise ConfigError(f"{url}: the characters * ? [ have a meaning in URLs of stores. Choose another name.")
+
+
+def _check(place: Any) -> Location:
+    if not isinstance(place, str | Path | UPath):
+        raise ValueError("Input should be a path or a URL")
+    return to_location(place)
+
+
+StoreLocation = Annotated[
+    Path | UPath, PlainValidator(_check, json_schema_input_type=str), PlainSerializer(str, return_type=str)
+]
 """Type of a location in a configuration, where it is written as text."""
 
 LocalPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]

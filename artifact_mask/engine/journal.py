@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from artifact_mask.engine.lease import BEAT_S, SILENCE_S, Lease, hold_lease
-from artifact_mask.io.files import FileStamp, StagedFiles, publish, sizes_in, write_atomically
-from artifact_mask.location import Location
+from artifact_mask.io.files import FileStamp, StagedFiles, publish, remove_others, sizes_in, write_atomically
+from artifact_mask.location import Location, read_bytes
 
 MAX_KEY_CHARACTERS = 100
 """A file name has 255, of which an ending needs some."""
@@ -283,9 +283,10 @@ def _read_files(folder: Location) -> Iterator[bytes]:
             with open(f"{folder}/{name}", "rb") as file:
                 yield file.read()
     else:
-        # At once: an object store answers many questions in the time of one.
-        paths = folder.fs.find(folder.path)
-        yield from (folder.fs.cat(paths).values() if paths else ())
+        # At once: an object store answers many questions in the time of one. A file that is gone since was forgotten.
+        for content in folder.fs.cat_ranges(folder.fs.find(folder.path), None, None):
+            if not isinstance(content, FileNotFoundError):
+                yield _or_raise(content)
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -297,7 +298,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
 def _read_json(file: Location) -> dict[str, Any]:
     """Document in a file; empty where there is none, or none that is whole."""
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(read_bytes(file))
     except (FileNotFoundError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -310,5 +311,11 @@ def _to_json(document: object) -> bytes:
 def _remove_tree(folder: Location) -> None:
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
-    elif folder.fs.exists(folder.path):
-        folder.fs.rm(folder.path, recursive=True)
+    else:
+        remove_others([folder], folder, {})
+
+
+def _or_raise(content: bytes | Exception) -> bytes:
+    if isinstance(content, Exception):
+        raise content
+    return content

@@ -10,7 +10,8 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from threading import Event, Thread
 import psutil
 
 from artifact_mask.errors import LeaseError
-from artifact_mask.location import Location
+from artifact_mask.location import Location, read_bytes
 
 BEAT_S = 5.0
 SILENCE_S = 30.0
@@ -47,6 +48,8 @@ class Holder:
         Counted up by each heartbeat.
     released
         Whether the run has ended by itself.
+    token
+        Of this lease alone.
     """
 
     epoch: int
@@ -57,6 +60,7 @@ class Holder:
     pid_started: float
     beat: int = 0
     released: bool = False
+    token: str = ""
 
     def __str__(self) -> str:
         return f"{self.stage}, process {self.pid} on {self.host}"
@@ -125,8 +129,12 @@ def hold_lease(
 
 def read_holder(folder: Location) -> Holder | None:
     """Who holds the lease of a plate, or held it last; None if nobody ever did."""
-    epoch = _latest_epoch(folder)
-    return _read(folder, epoch) if epoch else None
+    while epoch := _latest_epoch(folder):
+        holder = _read(folder, epoch)
+        if holder is not None:
+            return holder
+        # Removed since it was listed: there is a later one.
+    return None
 
 
 def is_alive(folder: Location, holder: Holder, *, silence_s: float = SILENCE_S) -> bool:
@@ -160,19 +168,27 @@ def _take(folder: Location, stage: str, silence_s: float) -> Holder:
             _create(folder, me)
         except FileExistsError:
             continue  # another one was faster
-        for epoch in _epochs(folder):
-            if epoch < me.epoch:
-                with suppress(FileNotFoundError):
-                    _file(folder, epoch).unlink()
-        return me
+        epochs = _epochs(folder)
+        if max(epochs) == me.epoch:
+            _drop(folder, [epoch for epoch in epochs if epoch < me.epoch])
+            return me
+        # While we looked at a dead holder two others came, one after the other, and our number was free again.
+        _drop(folder, [me.epoch])
+
+
+def _drop(folder: Location, epochs: Iterable[int]) -> None:
+    for epoch in sorted(epochs):
+        with suppress(FileNotFoundError):
+            _remove(_file(folder, epoch))
 
 
 def _beat(folder: Location, holder: Holder, stopped: Event, beat_s: float) -> None:
     values = vars(holder)
     for beat in range(1, sys.maxsize):
         ended = stopped.wait(beat_s)
-        # A disk that is full or away for a moment is the run's trouble, not the lease's.
-        with suppress(OSError):
+        # A disk or a store that is full or away for a moment is the run's trouble, not the lease's; each kind of store
+        # has errors of its own.
+        with suppress(Exception):
             if _latest_epoch(folder) != holder.epoch:
                 return
             _overwrite(folder, Holder(**{**values, "beat": beat, "released": ended}))
@@ -182,7 +198,7 @@ def _beat(folder: Location, holder: Holder, stopped: Event, beat_s: float) -> No
 
 def _me(epoch: int, stage: str) -> Holder:
     me = psutil.Process()
-    return Holder(epoch, stage, socket.gethostname(), me.pid, _machine(), me.create_time())
+    return Holder(epoch, stage, socket.gethostname(), me.pid, _machine(), me.create_time(), token=uuid.uuid4().hex)
 
 
 def _machine() -> str:
@@ -208,10 +224,11 @@ def _file(folder: Location, epoch: int) -> Location:
 
 def _epochs(folder: Location) -> list[int]:
     try:
-        names = [path.name for path in folder.iterdir()]
+        paths = os.listdir(folder) if isinstance(folder, Path) else folder.fs.find(folder.path)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit()]
+    names = [path.rpartition("/")[2].removesuffix(".json") for path in paths]
+    return [int(name) for name in names if name.isdigit()]
 
 
 def _latest_epoch(folder: Location) -> int:
@@ -224,12 +241,19 @@ def _encode(holder: Holder) -> bytes:
 
 def _read(folder: Location, epoch: int) -> Holder | None:
     try:
-        return Holder(**json.loads(_file(folder, epoch).read_bytes()))
+        return Holder(**json.loads(read_bytes(_file(folder, epoch))))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
         # Created a moment ago and not written yet, or damaged: its heartbeat will tell.
         return Holder(epoch, "a run", "another machine", 0, "", 0.0)
+
+
+def _remove(file: Location) -> None:
+    if isinstance(file, Path):
+        file.unlink()
+    else:
+        file.fs.rm_file(file.path)
 
 
 def _create(folder: Location, holder: Holder) -> None:
@@ -239,7 +263,12 @@ def _create(folder: Location, holder: Holder) -> None:
         with file.open("xb") as handle:
             handle.write(_encode(holder))
     else:
-        file.fs.pipe_file(file.path, _encode(holder), mode="create")
+        try:
+            file.fs.pipe_file(file.path, _encode(holder), mode="create")
+        except FileExistsError:
+            # A request whose answer was lost is sent again, and then finds what it has created itself.
+            if _read(folder, holder.epoch) != holder:
+                raise
 
 
 def _overwrite(folder: Location, holder: Holder) -> None:

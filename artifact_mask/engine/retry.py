@@ -11,6 +11,15 @@ PAUSES_S = (0.2, 1.0, 4.0)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the system that no other attempt, and no other unit, would be spared."""
 _FINAL = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+_OF_NETWORKS = {
+    "aiohttp.client_exceptions.ClientError",
+    "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.FlexibleChecksumError",
+    "botocore.exceptions.HTTPClientError",
+    "botocore.exceptions.IncompleteReadError",
+    "botocore.parsers.ResponseParserError",
+}
+"""What libraries for object stores raise, with their subclasses; by name, since the libraries need not be there."""
 
 
 def retry(call: Callable[[], Result]) -> Result:
@@ -34,4 +43,6 @@ def retry(call: Callable[[], Result]) -> Result:
 def _may_pass(error: Exception) -> bool:
     if type(error).__module__.startswith("artifact_mask."):
         return False
-    return isinstance(error, OSError) and not isinstance(error, _FINAL) and error.errno not in FULL_DISK
+    if isinstance(error, OSError):
+        return not isinstance(error, _FINAL) and error.errno not in FULL_DISK
+    return any(f"{kind.__module__}.{kind.__name__}" in _OF_NETWORKS for kind in type(error).__mro__)

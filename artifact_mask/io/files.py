@@ -4,17 +4,26 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import google_crc32c
+from upath import UPath
 
-from artifact_mask.location import Location
+from artifact_mask.location import Location, read_bytes
 
-_SYNC_THREADS = 8
+_SYNC_THREADS = 4
+_PUT_THREADS = 8
+_REMOVALS = 3
+# One set of threads for all tasks of a process: an object store answers many requests in the time of one.
+_PUTS = ThreadPoolExecutor(_PUT_THREADS, thread_name_prefix="artmask-put")
+_ROOM = BoundedSemaphore(2 * _PUT_THREADS)
+"""What waits to be sent is in memory."""
 # Temporary files are private; what they become is as readable as any other new file. The mask can only be read by
 # setting it, which is safe once, before there are threads.
 _UMASK = os.umask(0)
@@ -32,7 +41,8 @@ class StagedFiles:
     """Files that are written apart from their place, and put there together by :func:`publish`.
 
     Until then nothing of them is seen, and whoever removes the staging folder makes sure that they never will be. In an
-    object store, where a file appears whole or not at all, they are written to their places at once.
+    object store, where a file appears whole or not at all, they are sent to their places at once, and :func:`publish`
+    waits until they are there.
 
     Parameters
     ----------
@@ -51,6 +61,7 @@ class StagedFiles:
         self.root = root
         self.stamps: dict[str, FileStamp] = {}
         self._renames: list[tuple[str, str]] = []
+        self._puts: list[Future[None]] = []
         self._folder = ""
         if isinstance(root, Path):
             self._folder = f"{staging}/{uuid.uuid4().hex}"
@@ -77,19 +88,21 @@ class StagedFiles:
                 file.write(content)
             self._renames.append((temporary, str(path)))
         else:
-            path.fs.pipe_file(path.path, content)
+            self._put(partial(path.fs.pipe_file, path.path, content))
 
     def write_if_changed(self, path: Location, content: bytes) -> None:
         """Write a file that is not stamped, unless it has this content already."""
-        try:
-            if path.read_bytes() == content:
-                return
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        self.write(path, content, stamped=False)
+        if isinstance(path, Path):
+            if not _has_content(path, content):
+                self.write(path, content, stamped=False)
+        else:
+            self._put(partial(_put_if_changed, path, content))
 
     def discard(self) -> None:
-        """Forget what is not published yet."""
+        """Forget what is not published yet; what is on its way to an object store arrives before this returns."""
+        for put in self._puts:
+            put.exception()
+        self._puts.clear()
         for temporary, _ in self._renames:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -106,6 +119,16 @@ class StagedFiles:
     ) -> None:
         self.discard()
 
+    def _put(self, send: Callable[[], None]) -> None:
+        _ROOM.acquire()
+        put = _PUTS.submit(send)
+        put.add_done_callback(lambda _: _ROOM.release())
+        self._puts.append(put)
+
+    def _await_puts(self) -> None:
+        for put in self._puts:
+            put.result()
+
     def _take_renames(self) -> list[tuple[str, str]]:
         renames, self._renames = self._renames, []
         return renames
@@ -120,16 +143,17 @@ def publish(batch: Iterable[StagedFiles]) -> None:
         If the staging folder was removed, by a run that took over.
     """
     staged = list(batch)
+    for files in staged:
+        files._await_puts()
     renames = [rename for files in staged for rename in files._take_renames()]
-    # Together: the disk serves many waits at once, and on a cold disk each is milliseconds.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(_sync, [temporary for temporary, _ in renames]))
-        folders = {os.path.dirname(path) for _, path in renames}
+        _sync_all(pool, [temporary for temporary, _ in renames])
+        folders = sorted({os.path.dirname(path) for _, path in renames})
         for folder in folders:
             os.makedirs(folder, exist_ok=True)
         for temporary, path in renames:
             os.replace(temporary, path)
-        list(pool.map(_sync, folders))
+        _sync_all(pool, folders)
     for files in staged:
         files.discard()
 
@@ -147,10 +171,7 @@ def remove_others(folders: Sequence[Location], root: Location, keep: Mapping[str
                 with suppress(OSError):  # not empty
                     os.rmdir(parent)
         else:
-            start = len(folder.path) - len(str(folder)) + prefix  # without the scheme
-            stale = [path for path in folder.fs.find(folder.path) if path[start:] not in keep]
-            if stale:
-                folder.fs.rm(stale)
+            _remove_from_store(folder, prefix, keep)
 
 
 def sizes_in(root: Location) -> Callable[[str], int]:
@@ -179,18 +200,25 @@ def check_stamps(root: Location, stamps: Mapping[str, FileStamp]) -> dict[str, s
     dict[str, str]
         What is wrong, by the name of the file; empty if all is well.
     """
-    wrong = {}
-    for name, stamp in stamps.items():
-        try:
-            content = (root / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            wrong[name] = "missing"
-            continue
-        if len(content) != stamp.size:
-            wrong[name] = f"{len(content)} bytes instead of {stamp.size}"
-        elif google_crc32c.value(content) != stamp.crc32c:
-            wrong[name] = "content changed since it was written (crc32c differs)"
-    return wrong
+    check = partial(_check_stamp, root)
+    if isinstance(root, Path):
+        found = list(map(check, stamps, stamps.values()))
+    else:
+        with ThreadPoolExecutor(_PUT_THREADS) as pool:
+            found = list(pool.map(check, stamps, stamps.values()))
+    return {name: wrong for name, wrong in zip(stamps, found, strict=True) if wrong}
+
+
+def _check_stamp(root: Location, name: str, stamp: FileStamp) -> str | None:
+    try:
+        content = read_bytes(root / name)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return "missing"
+    if len(content) != stamp.size:
+        return f"{len(content)} bytes instead of {stamp.size}"
+    if google_crc32c.value(content) != stamp.crc32c:
+        return "content changed since it was written (crc32c differs)"
+    return None
 
 
 def write_atomically(path: Location, content: bytes) -> None:
@@ -211,6 +239,40 @@ def write_atomically(path: Location, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _remove_from_store(folder: UPath, prefix: int, keep: Mapping[str, FileStamp]) -> None:
+    start = len(folder.path) - len(str(folder)) + prefix  # without the scheme
+    for _ in range(_REMOVALS):
+        stale = [path for path in folder.fs.find(folder.path) if path[start:] not in keep]
+        if not stale:
+            return
+        # S3 answers that all is well, and lists what it did not remove; s3fs leaves that list unread.
+        folder.fs.rm(stale)
+    raise PermissionError(f"{folder}: files are not removed, or come back, such as {stale[0]}")
+
+
+def _has_content(path: Location, content: bytes) -> bool:
+    try:
+        return read_bytes(path) == content
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _put_if_changed(path: UPath, content: bytes) -> None:
+    if not _has_content(path, content):
+        path.fs.pipe_file(path.path, content)
+
+
+def _sync_all(pool: ThreadPoolExecutor, paths: Sequence[str]) -> None:
+    """Sync files or folders together: the disk serves many waits at once, and on a cold disk each is milliseconds."""
+
+    def sync_share(first: int) -> None:
+        for path in paths[first::_SYNC_THREADS]:
+            _sync(path)
+
+    # A task a thread: a task a file costs more than to sync it.
+    list(pool.map(sync_share, range(_SYNC_THREADS)))
 
 
 def _sync(path: str) -> None:

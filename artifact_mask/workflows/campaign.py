@@ -203,8 +203,25 @@ def process_unit(
         If another run has taken over the plate.
     """
     started = time.time()
-    with naming_a_full_disk(journal.plate), ExitStack() as stack:
+    journal.lease.require()
+    try:
+        with naming_a_full_disk(journal.plate):
+            records = _process_and_commit(journal, unit, process, owned)
+    except FileNotFoundError:
+        # What a run leaves unpublished is swept away by the one that takes over.
         journal.lease.require()
+        raise
+    log_unit(journal, unit, started=started, errors={i: r.row["error"] for i, r in records.items() if r.failed})
+    return Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
+
+
+def _process_and_commit(
+    journal: Journal,
+    unit: Unit,
+    process: Callable[[Mapping[int, StagedFiles]], Iterable[tuple[int, Row | Exception]]],
+    owned: Callable[[FieldKey], list[Location]],
+) -> dict[int, FieldRecord]:
+    with ExitStack() as stack:
         staged = {index: stack.enter_context(journal.stage_files()) for index in unit.fields}
         records: dict[int, FieldRecord] = {}
         for index, outcome in process(staged):
@@ -217,19 +234,13 @@ def process_unit(
                 records[index] = FieldRecord(outcome, staged[index].stamps)
         kept = {index: record.files for index, record in records.items() if record.files}
         redone = [index for index in kept if any(folder.exists() for folder in owned((unit.well, index)))]
-        try:
-            publish(staged[index] for index in kept)
-            for index in redone:
-                remove_others(owned((unit.well, index)), journal.plate, kept[index])
-            journal.lease.require()
-            journal.commit(unit, records)
-        except FileNotFoundError:
-            # What a run leaves unpublished is swept away by the one that takes over.
-            journal.lease.require()
-            raise
-    receipt = Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
-    log_unit(journal, unit, started=started, errors={i: r.row["error"] for i, r in records.items() if r.failed})
-    return receipt
+        publish(staged[index] for index in kept)
+        for index in redone:
+            remove_others(owned((unit.well, index)), journal.plate, kept[index])
+        # Only an object store lets a run come so far that has lost its lease.
+        journal.lease.require()
+        journal.commit(unit, records)
+    return records
 
 
 @dataclass
