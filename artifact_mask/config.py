@@ -116,7 +116,9 @@ class IngestConfig(Frozen):
         default_factory=dict,
         description="Names by Harmony's channel number, where the export has none, or none that says enough.",
     )
-    fields_per_unit: int = Field(default=8, ge=1, description="Fields of one well that make one task.")
+    fields_per_unit: int | None = Field(
+        default=None, ge=1, description="Fields of one well that make one task; by default up to 16."
+    )
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
 
 
@@ -144,7 +146,9 @@ class RunConfig(Frozen):
     stain_threshold_od: float = Field(
         default=0.08, gt=0, description="Optical density from which a pixel counts as stained."
     )
-    fields_per_unit: int = Field(default=8, ge=1, description="Fields of one well that make one task.")
+    fields_per_unit: int | None = Field(
+        default=None, ge=1, description="Fields of one well that make one task; by default up to 16."
+    )
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
 
 

@@ -7,7 +7,7 @@ from fsspec import get_filesystem_class
 from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
 
-from artifact_mask.errors import ConfigError
+from artifact_mask.errors import ConfigError, StorageError
 
 Location = Path | UPath
 """A local path is always a :class:`pathlib.Path`, anything else a :class:`upath.UPath`; both have the same methods."""
@@ -49,6 +49,23 @@ def to_location(place: str | Location) -> Location:
 def read_bytes(file: Location) -> bytes:
     """Read a file with a single request: UPath's own method asks for the size first."""
     return file.read_bytes() if isinstance(file, Path) else bytes(file.fs.cat_file(file.path))
+
+
+def require_reachable(place: Location) -> None:
+    """Make sure that a store answers, whether or not there is something at the place.
+
+    Raises
+    ------
+    StorageError
+        If it does not, or refuses: each kind of store has errors of its own.
+    """
+    if not isinstance(place, Path):
+        try:
+            place.exists()
+        except Exception as error:
+            raise StorageError(
+                f"{place} cannot be reached: {error}. Check the URL, the network, and the credentials of the store."
+            ) from error
 
 
 def _require_filesystem(protocol: str, url: str) -> None:

@@ -18,12 +18,11 @@ from dask.system import CPU_COUNT
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.metadata import PIXEL_BYTES
 from artifact_mask.workflows.ingest import ingest, read_ingest
 from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
-
-PIXELS_BYTES = 2
 
 
 class Stopwatch(Silent):
@@ -32,7 +31,7 @@ class Stopwatch(Silent):
     def __init__(self) -> None:
         self.reports: list[tuple[float, int]] = []
 
-    def advance(self, fields: int, failed: int) -> None:
+    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
         """Note the time."""
         if failed:
             raise RuntimeError(f"{failed} fields failed: nothing to measure")
@@ -61,7 +60,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
         dest=folder / "export", wells=arguments.wells, fields=arguments.fields, channels=arguments.channels
     )
     (measurement,) = simulate(campaign)
-    field_mb = arguments.channels * campaign.size**2 * PIXELS_BYTES / 1e6
+    field_mb = arguments.channels * campaign.size**2 * PIXEL_BYTES / 1e6
     cluster = ClusterConfig(workers=CPU_COUNT, threads_per_worker=1, dashboard=False)
     ratios = []
     for i in range(arguments.rounds):
@@ -73,7 +72,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
             f"  ({summary.seconds:.1f} s for the command)"
         )
         watch = Stopwatch()
-        summary = run(RunConfig(plate=plate, fields_per_unit=2, cluster=cluster), watch)
+        summary = run(RunConfig(plates=(plate,), fields_per_unit=2, cluster=cluster), watch)
         print(f"run          {watch.fields_per_s:6.2f} fields/s  ({summary.seconds:.1f} s for the command)")
         bare = _bare_rate(plate, processes=CPU_COUNT)
         print(f"bare model   {bare:6.2f} fields/s")

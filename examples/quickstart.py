@@ -15,7 +15,7 @@ def main() -> None:
     (measurement,) = simulate(SimulateConfig(dest=folder / "export", wells=3, fields=2, size=512))
     plate = folder / "plate.zarr"
     ingest(IngestConfig(export=measurement, plate=plate))
-    summary = run(RunConfig(plate=plate))
+    summary = run(RunConfig(plates=(plate,)))
     print(f"{summary.n_fields} fields, {len(summary.failures)} failed")
 
     # Any Zarr reader opens the result; axes are t, c, z, y, x for images and t, z, y, x for labels.

@@ -6,12 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from artifact_mask.io.files import StagedFiles, publish
+from artifact_mask.location import Location
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[StagedFiles]:
+def writing(root: Location) -> Iterator[StagedFiles]:
     """Files of a store; they are in their places when the block ends."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent) as staging, StagedFiles(root, Path(staging)) as files:
+    on_disk = isinstance(root, Path)
+    with (
+        tempfile.TemporaryDirectory(dir=root.parent if on_disk else None) as staging,
+        StagedFiles(root, Path(staging)) as files,
+    ):
         yield files
         publish([files])

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -42,7 +43,7 @@ def test_help_imports_no_heavy_package():
     assert len(result.stdout.split()) < 900
 
 
-@pytest.mark.parametrize("command", ["simulate", "ingest", "run", "demo"])
+@pytest.mark.parametrize("command", ["simulate", "ingest", "run", "status", "verify", "demo"])
 def test_every_command_has_help(command):
     result = artmask(command, "--help")
     assert result.returncode == 0
@@ -69,10 +70,14 @@ def test_error_is_one_message_without_traceback(tmp_path):
     assert not (tmp_path / "plate.zarr").exists()
 
 
-def test_running_on_something_that_is_no_plate_exits_with_1(tmp_path):
-    result = artmask("run", tmp_path)
+@pytest.mark.parametrize("command", ["run", "status", "verify"])
+def test_something_that_is_no_plate_exits_with_1(tmp_path, command):
+    result = artmask(command, tmp_path)
     assert result.returncode == 1
-    assert "is not a plate" in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert "neither a plate" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.parent.glob("*.artmask")) == []
 
 
 def test_misspelt_key_in_a_configuration_file_names_the_known_ones(tmp_path):
@@ -88,7 +93,7 @@ def test_options_override_the_configuration_file(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({"threshold": 0.3, "min_object_px": 9, "cluster": {"workers": 3}}))
     given = {
-        "plate": "p.zarr",
+        "plates": ["p.zarr", "s3://bucket/q.zarr"],
         "threshold": 0.7,
         "min_object_px": None,
         "cluster": {"workers": None, "dashboard": False},
@@ -96,11 +101,13 @@ def test_options_override_the_configuration_file(tmp_path):
     settings = load_config(RunConfig, config, given)
     assert (settings.threshold, settings.min_object_px) == (0.7, 9)
     assert (settings.cluster.workers, settings.cluster.dashboard) == (3, False)
+    # Absolute: a worker elsewhere starts in another folder.
+    assert [str(plate) for plate in settings.plates] == [str(Path.cwd() / "p.zarr"), "s3://bucket/q.zarr"]
 
 
 def test_value_out_of_range_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="threshold"):
-        load_config(RunConfig, None, {"plate": tmp_path, "threshold": 2.0})
+    with pytest.raises(ConfigError, match=r"^The configuration is wrong:\n  threshold: [^\n]*less than 1$"):
+        load_config(RunConfig, None, {"plates": [tmp_path], "threshold": 2.0})
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [\n", "\x00"])
@@ -108,7 +115,7 @@ def test_configuration_file_that_is_no_mapping_is_refused(tmp_path, content):
     config = tmp_path / "run.yaml"
     config.write_text(content)
     with pytest.raises(ConfigError):
-        load_config(RunConfig, config, {"plate": tmp_path})
+        load_config(RunConfig, config, {"plates": [tmp_path]})
 
 
 def test_channel_names_must_look_like_number_and_name(tmp_path):

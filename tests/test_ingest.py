@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ import tifffile
 import yaozarrs
 from distributed import Client
 from exports import CHANNELS, Place, make_plate, places, plane_pixels, small_screen, write_export
+from stores import writing
 
 from artifact_mask.config import ClusterConfig, IngestConfig
 from artifact_mask.engine import journal
-from artifact_mask.engine.journal import Journal, Unit
+from artifact_mask.engine.journal import Journal, Unit, hold_plate
 from artifact_mask.errors import ExportError, PlateError, StorageError
 from artifact_mask.io import ome_zarr_plate
+from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import open_level, read_missing_planes
 from artifact_mask.io.tables import read_table, write_tables
 from artifact_mask.metadata import Plate
@@ -71,6 +73,11 @@ def beside(plate: Path) -> Path:
     return plate.with_name(plate.name + ".artmask")
 
 
+def records_of(plate: Path) -> list[Path]:
+    """All that is beside a plate but its lease, which each command takes anew."""
+    return [folder for folder in beside(plate).iterdir() if folder.name != "lease"]
+
+
 def artmask(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "artmask", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
@@ -89,7 +96,7 @@ def _one_cluster_for_all(client: Client, monkeypatch: pytest.MonkeyPatch) -> Non
     """Start no cluster for each ingest in this process: all use the session's."""
 
     @contextmanager
-    def start(config: ClusterConfig) -> Iterator[Client]:
+    def start(config: ClusterConfig, **_: Any) -> Iterator[Client]:
         yield client
 
     monkeypatch.setattr(campaign, "start_cluster", start)
@@ -99,7 +106,7 @@ def _one_cluster_for_all(client: Client, monkeypatch: pytest.MonkeyPatch) -> Non
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever starts a cluster fails."""
 
-    def start(config: ClusterConfig) -> None:
+    def start(config: ClusterConfig, **_: Any) -> None:
         raise AssertionError("a cluster was started")
 
     monkeypatch.setattr(campaign, "start_cluster", start)
@@ -124,10 +131,10 @@ def test_a_finished_ingest_tells_what_it_holds(ingested: Path) -> None:
 
 
 def test_an_ingest_that_is_finished_is_not_done_again(ingested: Path, no_cluster: None) -> None:
-    before = states(ingested, beside(ingested))
+    before = states(ingested, *records_of(ingested))
     summary = ingest_into(ingested, ingested.parent / "export", fields_per_unit=1)
     assert (summary.n_fields, summary.n_resumed, summary.failures) == (5, 5, ())
-    after = states(ingested, beside(ingested))
+    after = states(ingested, *records_of(ingested))
     assert [str(f.relative_to(ingested.parent)) for f in before if before[f] != after.get(f)] == []
     assert set(after) == set(before)
 
@@ -137,7 +144,8 @@ def test_an_ingest_with_nothing_to_do_leaves_what_a_run_measured(tmp_path: Path)
     ingest_into(tmp_path / "plate.zarr", export)
     tables = {name: read_table(tmp_path / "plate.zarr", name) for name in ("fields", "wells")}
     tables["fields"]["n_artifacts"] = 7  # as `artmask run` would
-    write_tables(tmp_path / "plate.zarr", tables)
+    with writing(tmp_path / "plate.zarr") as files:
+        write_tables(files, tmp_path / "plate.zarr", tables)
     ingest_into(tmp_path / "plate.zarr", export)
     assert read_table(tmp_path / "plate.zarr", "fields")["n_artifacts"].tolist() == [7, 7]
 
@@ -385,15 +393,17 @@ def test_an_ingest_that_is_killed_while_it_lays_out_the_plate_can_be_run_again(
     export = write_export(tmp_path / "export", plate)
     write_group, calls = ome_zarr_plate.write_group, iter(range(99))
 
-    def killed(folder: Path, attributes: Any) -> None:
+    def killed(files: StagedFiles, folder: Path, attributes: Any, *, stamped: bool = True) -> None:
         if next(calls) == n_written:
             raise KeyboardInterrupt
-        write_group(folder, attributes)
+        write_group(files, folder, attributes, stamped=stamped)
 
     with monkeypatch.context() as patch:
         patch.setattr(ome_zarr_plate, "write_group", killed)
         with pytest.raises(KeyboardInterrupt):
             ingest_into(tmp_path / "plate.zarr", export)
+    assert next(calls) == n_written + 1
+    assert not (tmp_path / "plate.zarr").exists()
     assert ingest_into(tmp_path / "plate.zarr", export).failures == ()
     assert_whole(tmp_path / "plate.zarr", plate)
 
@@ -436,6 +446,8 @@ def test_a_disk_that_is_full_from_the_start_is_a_storage_error(small_disk: Path,
     fill(small_disk, leave=0)
     with pytest.raises(StorageError, match="No space left"):
         ingest_into(small_disk / "plate.zarr", export)
+    # A lease that could not be written would keep the next run waiting.
+    assert [file for file in small_disk.rglob("*") if file.is_file()] == [small_disk / "filler"]
     (small_disk / "filler").unlink()
     assert ingest_into(small_disk / "plate.zarr", export).failures == ()
     assert_whole(small_disk / "plate.zarr", plate)
@@ -458,29 +470,33 @@ def test_a_disk_that_fills_up_ends_in_one_message_and_the_work_goes_on_when_ther
     assert_whole(small_disk / "plate.zarr", plate)
 
 
-@pytest.mark.parametrize("step", ["field", "record"])
-def test_a_disk_that_is_full_for_a_field_or_its_record_leaves_neither(
+@pytest.mark.parametrize("step", ["write", "outcome", "record"])
+def test_a_disk_that_is_full_for_a_field_or_its_record_leaves_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    log = Journal(tmp_path / "plate.zarr", "ingest", "digest")
-    folder = tmp_path / "plate.zarr" / "B" / "3" / "0"
+    root = tmp_path / "plate.zarr"
+    folder = root / "B" / "3" / "0"
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def process(index: int) -> dict[str, int]:
-        folder.mkdir(parents=True)
-        (folder / "half").write_bytes(b"?")
-        if step == "field":
-            full()
-        return {"value": index}
+    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Any]]:
+        for index, files in staged.items():
+            files.write(folder / "half", b"?")
+            if step == "write":
+                full()
+            yield index, OSError(errno.ENOSPC, "no room") if step == "outcome" else {"value": index}
 
-    if step == "record":
-        monkeypatch.setattr(journal, "write_atomically", full)
-    with pytest.raises(StorageError, match="make room and run the same command again"):
-        campaign.process_unit(log, Unit("B/3", (0,)), process, lambda index: [folder])
-    assert log.read() == {}
-    assert step == "record" or not folder.exists()
+    with hold_plate(root, "ingest") as lease:
+        log = Journal(root, "ingest", "digest", lease.epoch)
+        if step == "record":
+            monkeypatch.setattr(journal, "publish", full)
+        with pytest.raises(StorageError, match="make room and run the same command again"):
+            campaign.process_unit(log, Unit("B/3", (0,)), process, lambda key: [folder], field_bytes=1)
+        assert log.read() == {}
+        # What is in its place is whole, and nothing half done is kept anywhere.
+        assert folder.exists() == (step == "record")
+        assert [file for file in beside(root).glob("staging/**/*") if file.is_file()] == []
 
 
 # The command

@@ -1,34 +1,66 @@
 import json
-import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import writing
+from upath import UPath
 
-from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of, plan_units
-from artifact_mask.io.files import FileStamp, files_have_sizes, stamp_files, write_atomically
+from artifact_mask.engine.journal import (
+    FieldRecord,
+    Journal,
+    Unit,
+    beside,
+    digest_of,
+    hold_plate,
+    open_journal,
+    plan_units,
+)
+from artifact_mask.errors import LeaseError
+from artifact_mask.io.files import FileStamp, StagedFiles, publish
+from artifact_mask.location import Location, to_location
 
 UNIT = Unit("B/3", (0, 1))
 
 
+@pytest.fixture(params=["disk", "object store"])
+def plate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
+    """Plate that has the files of fields 0 and 1."""
+    root = tmp_path / "plate.zarr" if request.param == "disk" else to_location(f"memory://{tmp_path}/plate.zarr")
+    with writing(root) as files:
+        for index in (0, 1):
+            files.write(root / "B" / "3" / str(index) / "zarr.json", b"field %d" % index)
+    yield root
+    if isinstance(root, UPath):
+        root.fs.rm(str(tmp_path), recursive=True)
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    """Journal of a plate that has the files of fields 0 and 1."""
-    for index in (0, 1):
-        file = tmp_path / "plate.zarr" / "B" / "3" / str(index) / "zarr.json"
-        file.parent.mkdir(parents=True)
-        file.write_text(f"field {index}")
-    return Journal(tmp_path / "plate.zarr", "ingest", "digest")
+def journal(plate: Location) -> Iterator[Journal]:
+    """Journal of a run that holds the plate."""
+    with hold_plate(plate, "ingest") as lease:
+        yield Journal(plate, "ingest", "digest", lease.epoch)
 
 
 def finished(journal: Journal, index: int) -> FieldRecord:
-    return FieldRecord({"value": index}, stamp_files(journal.plate, {0: [journal.plate / "B" / "3" / str(index)]})[0])
+    file = journal.plate / "B" / "3" / str(index) / "zarr.json"
+    return FieldRecord({"value": index}, {f"B/3/{index}/zarr.json": FileStamp(file.stat().st_size, 0)})
 
 
 def failed() -> FieldRecord:
     return FieldRecord({"error": "it broke"}, {})
+
+
+def pending(journal: Journal, *units: Unit) -> list[Unit]:
+    return journal.pending(units or (UNIT,), journal.read())
+
+
+def names(folder: Location) -> list[str]:
+    """Files below a folder, relative to it."""
+    return sorted(str(file)[len(str(folder)) + 1 :] for file in folder.rglob("*") if file.is_file())
 
 
 # Units
@@ -36,7 +68,7 @@ def failed() -> FieldRecord:
 
 def test_units_hold_fields_of_one_well_each() -> None:
     units = plan_units([("A/1", 0), ("A/1", 1), ("A/1", 5), ("B/2", 0)], fields_per_unit=2)
-    assert units == [Unit("A/1", (0, 1)), Unit("A/1", (5,)), Unit("B/2", (0,))]
+    assert units == [Unit("A/1", (0,)), Unit("A/1", (1, 5)), Unit("B/2", (0,))]
 
 
 @given(
@@ -86,7 +118,7 @@ def test_a_digest_tells_every_difference_but_the_order_of_keys() -> None:
 
 
 def test_records_are_read_as_they_were_committed(journal: Journal) -> None:
-    journal.start({"plate": "p"})
+    journal.begin({}, {"plate": "p"})
     records = {0: finished(journal, 0), 1: failed()}
     journal.commit(UNIT, records)
     read = journal.read()
@@ -97,32 +129,33 @@ def test_records_are_read_as_they_were_committed(journal: Journal) -> None:
 
 
 def test_records_are_beside_the_store_not_in_it(journal: Journal) -> None:
-    before = sorted(journal.plate.rglob("*"))
-    journal.start({})
+    before = names(journal.plate)
+    journal.begin({}, {})
     journal.commit(UNIT, {0: finished(journal, 0)})
-    assert sorted(journal.plate.rglob("*")) == before
+    assert names(journal.plate) == before
     assert journal.folder == journal.plate.parent / "plate.zarr.artmask" / "ingest" / "digest"
-    assert sorted(file.name for file in journal.folder.iterdir()) == ["B3-0_1.json", "config.json"]
+    assert names(journal.folder.parent) == ["digest/B3-0_1.1.json", "state.json"]
+    assert names(beside(journal.plate)) == ["ingest/digest/B3-0_1.1.json", "ingest/state.json", "lease/00000001.json"]
 
 
 def test_nothing_is_done_at_first(journal: Journal) -> None:
     assert journal.read() == {}
-    assert journal.pending([UNIT]) == [UNIT]
+    assert pending(journal) == [UNIT]
 
 
 def test_what_is_recorded_is_done(journal: Journal) -> None:
     journal.commit(UNIT, {0: finished(journal, 0), 1: finished(journal, 1)})
-    assert journal.pending([UNIT]) == []
+    assert pending(journal) == []
 
 
 def test_a_failed_field_is_pending_alone(journal: Journal) -> None:
     journal.commit(UNIT, {0: finished(journal, 0), 1: failed()})
-    assert journal.pending([UNIT]) == [Unit("B/3", (1,))]
+    assert pending(journal) == [Unit("B/3", (1,))]
 
 
 def test_records_serve_units_cut_in_another_way(journal: Journal) -> None:
     journal.commit(UNIT, {0: finished(journal, 0), 1: finished(journal, 1)})
-    assert journal.pending([Unit("B/3", (0,)), Unit("B/3", (1, 2))]) == [Unit("B/3", (2,))]
+    assert pending(journal, Unit("B/3", (0,)), Unit("B/3", (1, 2))) == [Unit("B/3", (2,))]
 
 
 @pytest.mark.parametrize("change", ["missing", "shorter", "longer", "folder"])
@@ -130,113 +163,184 @@ def test_a_field_whose_files_are_not_whole_is_pending(journal: Journal, change: 
     journal.commit(UNIT, {0: finished(journal, 0), 1: finished(journal, 1)})
     file = journal.plate / "B" / "3" / "1" / "zarr.json"
     if change == "missing":
-        shutil.rmtree(file.parent)
+        file.unlink()
     elif change == "folder":
-        shutil.rmtree(file.parent)
+        file.unlink()
+        if isinstance(file.parent, Path):
+            shutil.rmtree(file.parent)
         file.parent.write_text("a file where a folder was")
     else:
         file.write_text("x" if change == "shorter" else "x" * 99)
-    assert journal.pending([UNIT]) == [Unit("B/3", (1,))]
+    assert pending(journal) == [Unit("B/3", (1,))]
 
 
 def test_another_digest_has_done_nothing(journal: Journal) -> None:
     journal.commit(UNIT, {0: finished(journal, 0), 1: finished(journal, 1)})
-    other = Journal(journal.plate, "ingest", "another")
-    assert other.pending([UNIT]) == [UNIT]
-    assert Journal(journal.plate, "run", "digest").pending([UNIT]) == [UNIT]
-
-
-def test_a_start_forgets_other_digests_of_its_own_stage_only(journal: Journal) -> None:
-    assert not journal.start({})
-    journal.commit(UNIT, {0: finished(journal, 0)})
-    run = Journal(journal.plate, "run", "digest")
-    run.start({})
-    run.commit(UNIT, {0: finished(journal, 0)})
-    assert not journal.start({})
-    assert Journal(journal.plate, "ingest", "another").start({})
-    assert journal.read() == {}
-    assert set(run.read()) == {("B/3", 0)}
-
-
-def test_a_start_stores_the_configuration(journal: Journal) -> None:
-    journal.start({"plate": journal.plate, "fields_per_unit": 8})
-    config = json.loads((journal.folder / "config.json").read_bytes())
-    assert config == {"plate": str(journal.plate), "fields_per_unit": 8}
+    assert pending(Journal(journal.plate, "ingest", "another")) == [UNIT]
+    assert pending(Journal(journal.plate, "run", "digest")) == [UNIT]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, 0.5, 0.99])
 def test_a_torn_record_is_as_good_as_none(journal: Journal, kept: float) -> None:
     journal.commit(UNIT, {0: finished(journal, 0), 1: finished(journal, 1)})
     journal.commit(Unit("B/4", (0,)), {0: finished(journal, 0)})
-    file = journal.folder / f"{UNIT.key}.json"
+    file = journal.folder / f"{UNIT.key}.1.json"
     content = file.read_bytes()
     file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     assert set(journal.read()) == {("B/4", 0)}
-    assert journal.pending([UNIT]) == [UNIT]
+    assert pending(journal) == [UNIT]
 
 
 @pytest.mark.parametrize(
-    "content", [b"[]", b"{}", b"null", b'{"fields": {"0": 1}, "well": "B/3"}', b"\xff\xfe", b"\0" * 99]
+    "content",
+    [
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"fields": {"0": 1}, "well": "B/3"}',
+        b'{"epoch": 1, "written_ns": 1, "well": "B/3", "fields": {"0": {"row": {}, "files": {"x": [1, 2, 3]}}}}',
+        b"\xff\xfe",
+        b"\0" * 99,
+    ],
 )
 def test_a_record_that_is_none_is_as_good_as_none(journal: Journal, content: bytes) -> None:
     journal.commit(UNIT, {0: finished(journal, 0)})
-    (journal.folder / f"{UNIT.key}.json").write_bytes(content)
+    (journal.folder / f"{UNIT.key}.1.json").write_bytes(content)
     assert journal.read() == {}
-    assert journal.pending([UNIT]) == [UNIT]
+    assert pending(journal) == [UNIT]
 
 
-def test_a_record_whose_writing_was_cut_off_is_no_record(journal: Journal) -> None:
-    journal.start({})
-    (journal.folder / f".{UNIT.key}.json.abc.partial").write_text("{")
-    assert journal.read() == {}
+def test_a_record_whose_writing_was_cut_off_is_no_record(tmp_path: Path) -> None:
+    with hold_plate(tmp_path / "plate.zarr", "ingest") as lease:
+        journal = Journal(tmp_path / "plate.zarr", "ingest", "digest", lease.epoch)
+        cut_off = StagedFiles(journal.folder, beside(journal.plate) / "staging" / "1")
+        cut_off.write(journal.folder / f"{UNIT.key}.1.json", b'{"epoch": 1, "written')
+        assert names(beside(journal.plate) / "staging") != []
+        assert journal.read() == {}
+        assert pending(journal) == [UNIT]
 
 
-@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
-def test_the_later_record_of_a_field_is_believed(journal: Journal, first: bool, second: bool) -> None:
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True), (False, False)])
+def test_of_two_records_of_one_run_success_is_believed(journal: Journal, first: bool, second: bool) -> None:
+    # A task that was thought dead, and the one that was sent after it, in whatever order they end.
     journal.commit(UNIT, {0: finished(journal, 0) if first else failed(), 1: finished(journal, 1)})
-    journal.commit(Unit("B/3", (0,)), {0: finished(journal, 0) if second else failed()})
-    assert journal.read()["B/3", 0].failed == (not second)
+    journal.commit(UNIT, {0: finished(journal, 0) if second else failed(), 1: finished(journal, 1)})
+    assert journal.read()["B/3", 0].failed == (not (first or second))
     assert not journal.read()["B/3", 1].failed
 
 
-# Files
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True)])
+def test_the_record_of_the_later_run_is_believed(plate: Location, first: bool, second: bool) -> None:
+    for is_good in (first, second):
+        with hold_plate(plate, "ingest") as lease:
+            journal = Journal(plate, "ingest", "digest", lease.epoch)
+            journal.commit(UNIT, {0: finished(journal, 0) if is_good else failed(), 1: finished(journal, 1)})
+    assert journal.read()["B/3", 0].failed == (not second)
+    assert not journal.read()["B/3", 1].failed
+    assert sorted(unit.epoch for unit in journal.read_units()) == [1, 2]
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "deep" / "x", b"first")
-    write_atomically(tmp_path / "deep" / "x", b"second")
-    assert (tmp_path / "deep" / "x").read_bytes() == b"second"
-    assert os.listdir(tmp_path / "deep") == ["x"]
+def test_of_two_good_records_of_one_run_the_later_is_believed(journal: Journal) -> None:
+    journal.commit(UNIT, {0: FieldRecord({"value": "first"}, {})})
+    journal.commit(Unit("B/3", (0,)), {0: FieldRecord({"value": "second"}, {})})
+    assert journal.read()["B/3", 0].row == {"value": "second"}
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_partial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    write_atomically(tmp_path / "x", b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "x", b"new")
-    assert (tmp_path / "x").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["x"]
+# Beginning
 
 
-def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "x", b"")
-    (tmp_path / "y").touch()
-    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+def test_a_start_forgets_other_digests_of_its_own_stage_only(journal: Journal) -> None:
+    assert journal.begin({}, {}) is None
+    journal.commit(UNIT, {0: finished(journal, 0)})
+    run = Journal(journal.plate, "run", "digest", journal.epoch)
+    assert run.begin({}, {}) is None
+    run.commit(UNIT, {0: finished(journal, 0)})
+    assert journal.begin({}, {}) is None
+    assert set(journal.read()) == {("B/3", 0)}
+    assert Journal(journal.plate, "ingest", "another", journal.epoch).begin({}, {}) == []
+    assert journal.read() == {}
+    assert set(run.read()) == {("B/3", 0)}
 
 
-def test_stamps_tell_size_and_checksum_of_every_file(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "x").write_bytes(b"123456789")
-    (tmp_path / "a" / "y").write_bytes(b"")
-    stamps = stamp_files(tmp_path, {"mine": [tmp_path / "a", tmp_path / "absent"]})["mine"]
-    assert stamps == {"a/b/x": FileStamp(9, 0xE3069283), "a/y": FileStamp(0, 0)}
-    assert files_have_sizes(tmp_path, stamps)
-    (tmp_path / "a" / "y").write_bytes(b"1")
-    assert not files_have_sizes(tmp_path, stamps)
+def test_records_left_by_a_start_that_was_killed_are_forgotten(journal: Journal) -> None:
+    # What was recorded under a digest that no state names was not recorded since it was begun.
+    journal.commit(UNIT, {0: finished(journal, 0)})
+    assert journal.begin({}, {}) is None
+    assert journal.read() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_torn_state_makes_everything_be_done_again(journal: Journal, content: bytes) -> None:
+    journal.begin({}, {})
+    journal.commit(UNIT, {0: finished(journal, 0)})
+    (journal.folder.parent / "state.json").write_bytes(content)
+    assert open_journal(journal.plate, "ingest") is None
+    assert journal.begin({}, {}) is None
+    assert journal.read() == {}
+    assert open_journal(journal.plate, "ingest") is not None
+
+
+def test_a_start_names_each_setting_that_has_changed(journal: Journal) -> None:
+    journal.begin({"model": "a", "threshold": 0.5, "shape": (1, 2)}, {})
+    other = Journal(journal.plate, "ingest", "another", journal.epoch)
+    changes = other.begin({"model": "a", "threshold": 0.7, "shape": (1, 2), "new": 1}, {})
+    assert changes == ["new: None -> 1", "threshold: 0.5 -> 0.7"]
+
+
+def test_a_start_stores_the_configuration_and_what_the_digest_is_of(journal: Journal) -> None:
+    journal.begin({"software": "1"}, {"plate": journal.plate, "fields_per_unit": 8})
+    state = json.loads((journal.folder.parent / "state.json").read_bytes())
+    assert state["config"] == {"plate": str(journal.plate), "fields_per_unit": 8}
+    assert state["settings"] == {"software": "1"}
+    # What does not change the result replaces the configuration, and nothing else.
+    journal.commit(UNIT, {0: finished(journal, 0)})
+    journal.begin({"software": "1"}, {"plate": journal.plate, "fields_per_unit": 2})
+    assert json.loads((journal.folder.parent / "state.json").read_bytes())["config"]["fields_per_unit"] == 2
+    assert set(journal.read()) == {("B/3", 0)}
+
+
+def test_a_stage_is_opened_by_what_its_last_start_named(journal: Journal) -> None:
+    assert open_journal(journal.plate, "ingest") is None
+    journal.begin({}, {})
+    opened = open_journal(journal.plate, "ingest")
+    assert opened == Journal(journal.plate, "ingest", "digest", epoch=0)
+    assert open_journal(journal.plate, "run") is None
+
+
+# Holding a plate
+
+
+def test_each_run_on_a_plate_has_a_higher_number(plate: Location) -> None:
+    epochs = []
+    for _ in range(3):
+        with hold_plate(plate, "ingest") as lease:
+            epochs.append(lease.epoch)
+            assert lease.is_held
+        assert not (beside(plate) / "staging").exists()
+    assert epochs == [1, 2, 3]
+    assert names(beside(plate)) == ["lease/00000003.json"]
+
+
+def test_what_a_killed_run_staged_is_swept_away_and_never_published(tmp_path: Path) -> None:
+    plate = tmp_path / "plate.zarr"
+    with hold_plate(plate, "ingest") as first:
+        old = Journal(plate, "ingest", "digest", first.epoch)
+        staging = beside(plate) / "staging" / "1"
+        saved = tmp_path / "saved"
+        late = old.stage_files()
+        late.write(plate / "B" / "3" / "0" / "zarr.json", b"late")
+        shutil.copytree(staging, saved)
+    shutil.copytree(saved, staging)  # as a run leaves it that is killed
+    with hold_plate(plate, "ingest") as second:
+        assert not staging.exists()
+        with pytest.raises(FileNotFoundError):
+            publish([late])
+        with pytest.raises(FileNotFoundError):
+            old.stage_files()
+        with pytest.raises(FileNotFoundError):
+            old.commit(UNIT, {0: failed()})
+        with pytest.raises(LeaseError, match="taken over"):
+            old.lease.require()
+        second.require()
+    assert not plate.exists()
+    assert old.read() == {}

@@ -1,8 +1,10 @@
 """Small kernels, by value."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
@@ -11,10 +13,11 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
-from artifact_mask.kernels.staining import optical_density, stained_fraction
+from artifact_mask.kernels.staining import optical_density, stained_fraction, stained_fractions
 
 IMAGES = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 65535))
 MAPS = arrays(np.float32, (9, 11), elements=st.sampled_from([0.0, 0.4, 0.6, 1.0]))
+MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 
 
 @given(image=IMAGES)
@@ -49,6 +52,13 @@ def test_objects_are_those_of_filling_then_labelling_then_dropping(probability, 
     assert np.all(object_areas(labels) >= min_object_px)
 
 
+@given(mask=MASKS)
+def test_objects_are_numbered_as_scipy_does(mask):
+    expected, _ = ndimage.label(mask, np.ones((3, 3)))
+    probability = mask.astype(np.float32)
+    np.testing.assert_array_equal(label_objects(probability, threshold=0.5, min_object_px=1, max_hole_px=0), expected)
+
+
 def test_large_hole_stays_open():
     ring = np.ones((12, 12), np.float32)
     ring[1:11, 1:11] = 0
@@ -76,6 +86,21 @@ def test_background_of_a_flat_field_is_its_value(shape):
     assert background.shape == shape
     assert background.dtype == np.float32
     np.testing.assert_allclose(background, 25000, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(120, 120), (1000, 340), (31, 2000), (1, 1)])
+def test_background_is_a_smooth_wide_median_of_block_means(shape):
+    field = np.random.default_rng(0).integers(9000, 12000, shape).astype(np.uint16)
+    means = field.astype(float)
+    for axis, n in enumerate(shape):
+        edges = np.linspace(0, n, max(1, round(n / 30)) + 1).round().astype(int)
+        means = np.stack([means.take(range(*edge), axis).mean(axis) for edge in pairwise(edges)], axis)
+    sizes = [max(1, round(0.5 * n) // 2 * 2 + 1) for n in means.shape]
+    coarse = ndimage.median_filter(means, sizes)
+    coarse = ndimage.gaussian_filter(coarse, [n / 8 for n in sizes])
+    zoom = [[(i + 0.5) * n / size - 0.5 for i in range(size)] for n, size in zip(coarse.shape, shape, strict=True)]
+    expected = ndimage.map_coordinates(coarse, np.meshgrid(*zoom, indexing="ij"), order=1, mode="nearest")
+    np.testing.assert_allclose(estimate_background(field), expected, rtol=1e-5)
 
 
 def test_background_follows_shading_and_ignores_objects():
@@ -136,3 +161,20 @@ def test_stained_fraction_leaves_the_mask_out_of_the_denominator():
     assert stained_fraction(density, nothing, threshold=0.2) == 0.5
     assert stained_fraction(density, half, threshold=0.2) == pytest.approx(1 / 3)
     assert np.isnan(stained_fraction(density, ~nothing, threshold=0.2))
+
+
+@given(image=IMAGES, level=st.floats(1, 70000), threshold=st.sampled_from([0.05, 0.1, 0.5]))
+def test_stained_fractions_are_those_of_the_optical_density(image, level, threshold):
+    background = np.full(image.shape, level, np.float32)
+    mask = image % 3 == 0
+    density = -np.log10(np.maximum(image, 1) / background)
+    stained = density >= threshold
+    assume(not np.isclose(density, threshold, atol=1e-5).any())
+    of_all, outside = stained_fractions(image, background, mask, threshold=threshold)
+    assert of_all == np.mean(stained)
+    assert outside == (pytest.approx(np.mean(stained[~mask])) if not mask.all() else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_black_field_is_not_stained():
+    black = np.zeros((60, 60), np.uint16)
+    assert stained_fractions(black, estimate_background(black), black > 0, threshold=0.08) == (0, 0)

@@ -9,11 +9,17 @@ import pytest
 import yaozarrs
 import zarr
 from exports import CHANNELS, Place, make_plate, places, plane_pixels, small_screen
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from stores import writing
+from yaozarrs import DimSpec, v05
 
 from artifact_mask.errors import PlateError
+from artifact_mask.io.image_metadata import describe_field
 from artifact_mask.io.ome_zarr import (
     open_level,
+    read_image_plane,
     read_missing_planes,
     write_field,
     write_labels,
@@ -21,7 +27,7 @@ from artifact_mask.io.ome_zarr import (
 )
 from artifact_mask.io.ome_zarr_plate import create_plate, read_plate
 from artifact_mask.io.tables import read_table
-from artifact_mask.metadata import Plate
+from artifact_mask.metadata import Channel, Field, Plate
 
 foreign = pytest.mark.filterwarnings("ignore:::ngio", "ignore:::ome_zarr", "ignore:::zarr", "ignore:::anndata")
 
@@ -37,13 +43,26 @@ def labels_of(plate: Plate) -> NDArray[np.int32]:
 
 def write_whole_plate(root: Path, plate: Plate) -> None:
     """Write a plate without a cluster."""
-    create_plate(root, plate, ingest_digest="digest")
     listed = list(places(plate))
-    for well in plate.wells:
-        for field in well.fields:
-            of_field = [p for p in listed if p.well == well and p.field == field]
-            planes = ((p.plane, plane_pixels(plate, p)) for p in of_field)
-            write_field(root / well.path / str(field.index), plate, field, planes, {})
+    with writing(root) as files:
+        create_plate(files, root, plate, ingest_digest="digest")
+        for well in plate.wells:
+            for field in well.fields:
+                of_field = [p for p in listed if p.well == well and p.field == field]
+                planes = ((p.plane, plane_pixels(plate, p)) for p in of_field)
+                write_field(files, root / well.path / str(field.index), plate, field, planes, {})
+
+
+def flipped(content: bytes) -> bytes:
+    """Change one bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def write_empty_plate(root: Path, plate: Plate) -> None:
+    """Write the metadata of a plate alone."""
+    with writing(root) as files:
+        create_plate(files, root, plate, ingest_digest="digest")
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +71,15 @@ def masked(ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("masked") / "plate.zarr"
     shutil.copytree(ingested, root)
     plate = small_screen()
-    for well in plate.wells:
-        for field in well.fields:
-            folder = root / well.path / str(field.index)
-            labels = [((t, z), labels_of(plate)) for t, z in np.ndindex(2, 2)]
-            write_labels(folder, plate, field, labels, name="artifacts")
-            source = open_level(folder)
-            planes = (((t, 0, z), np.asarray(source[t, 0, z])) for t, z in np.ndindex(2, 2))
-            write_masked(folder, plate, field, 0, planes)
+    with writing(root) as files:
+        for well in plate.wells:
+            for field in well.fields:
+                folder = root / well.path / str(field.index)
+                labels = [((t, z), labels_of(plate)) for t, z in np.ndindex(2, 2)]
+                write_labels(files, folder, plate, field, labels, name="artifacts")
+                source = open_level(folder)
+                planes = (((t, 0, z), np.asarray(source[t, 0, z])) for t, z in np.ndindex(2, 2))
+                write_masked(files, folder, plate, field, 0, planes)
     return root
 
 
@@ -162,6 +182,56 @@ def test_level_0_is_the_tiff_exactly(ingested: Path) -> None:
         np.testing.assert_array_equal(np.asarray(image[place.plane]), plane_pixels(plate, place))
 
 
+def test_a_plane_is_read_as_zarr_python_reads_it(ingested: Path) -> None:
+    plate = small_screen()
+    for place in places(plate):
+        folder = ingested / place.well.path / str(place.field.index)
+        plane = read_image_plane(folder, plate, place.plane)
+        np.testing.assert_array_equal(plane, np.asarray(open_level(folder)[place.plane]))
+        assert plane.dtype == np.uint16
+
+
+def test_an_image_that_others_rewrote_is_read_all_the_same(ingested: Path, tmp_path: Path) -> None:
+    plate = small_screen()
+    pixels = np.asarray(open_level(ingested / "B" / "3" / "0"))
+    zarr.create_array(tmp_path / "0", data=pixels, chunks=(1, 1, 1, 100, 100))
+    np.testing.assert_array_equal(read_image_plane(tmp_path, plate, (1, 0, 1)), pixels[1, 0, 1])
+
+
+@pytest.mark.parametrize("change", [lambda shard: shard[:-1], lambda shard: shard[:20], lambda shard: b"", flipped])
+def test_a_damaged_plane_is_named(ingested: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    shutil.copytree(ingested / "B" / "3" / "0", tmp_path / "0")
+    shard = tmp_path / "0" / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    shard.write_bytes(change(shard.read_bytes()))
+    with pytest.raises(PlateError, match=r"c/0/0/0/0/0 is damaged"):
+        read_image_plane(tmp_path / "0", small_screen(), (0, 0, 0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    y_um=st.floats(allow_nan=False, allow_infinity=False),
+    reason=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+)
+def test_metadata_is_what_the_models_say(name: str, y_um: float, reason: str) -> None:
+    plate = make_plate(channels=[Channel(1, name)], size=600)
+    field = Field(7, 9, y_um=y_um, x_um=1)
+    document = json.loads(describe_field(plate, field, {(0, 0, 0): reason}, {}))["attributes"]
+    assert document["artmask"] == {"field_id": 9, "missing_planes": [{"tcz": [0, 0, 0], "reason": reason}]}
+    image = v05.Image.model_validate(document["ome"])
+    dims = [
+        DimSpec(name="t", unit="second"),
+        DimSpec(name="c"),
+        DimSpec(name="z", unit="micrometer", scale_factor=1),
+        DimSpec(name="y", scale=0.5, unit="micrometer", translation=y_um),
+        DimSpec(name="x", scale=0.5, unit="micrometer", translation=1),
+    ]
+    assert image.multiscales == [v05.Multiscale.from_dims(dims, name="7", n_levels=3)]
+    window = v05.OmeroWindow(start=0, end=65535, min=0, max=65535)
+    channel = v05.OmeroChannel(label=name, color="FFFFFF", active=True, window=window)
+    assert image.omero == v05.Omero(channels=[channel])
+
+
 def test_a_plate_is_read_back_as_it_was_written(ingested: Path) -> None:
     stored, plate = read_plate(ingested).plate, small_screen()
     assert stored.shape == plate.shape
@@ -178,7 +248,7 @@ def test_a_plate_is_read_back_as_it_was_written(ingested: Path) -> None:
 
 def test_rows_beyond_z_are_read_back(tmp_path: Path) -> None:
     plate = make_plate(wells=[(1, 1), (26, 2), (27, 3), (32, 48)])
-    create_plate(tmp_path / "p.zarr", plate, ingest_digest="d")
+    write_empty_plate(tmp_path / "p.zarr", plate)
     assert read_plate(tmp_path / "p.zarr").plate == plate
     assert [well.path for well in plate.wells] == ["A/1", "Z/2", "AA/3", "AF/48"]
 
@@ -304,8 +374,9 @@ def test_a_saturated_plane_has_a_window_within_its_range(tmp_path: Path) -> None
     plate = make_plate(field_ids=[1])
     ((well, field),) = [(w, f) for w in plate.wells for f in w.fields]
     plane = np.full((64, 64), 65535, np.uint16)
-    write_field(tmp_path / "0", plate, field, [((0, 0, 0), plane)], {})
-    (channel,) = attributes(tmp_path / "0")["ome"]["omero"]["channels"]
+    with writing(tmp_path / "p.zarr") as files:
+        write_field(files, tmp_path / "p.zarr" / "0", plate, field, [((0, 0, 0), plane)], {})
+    (channel,) = attributes(tmp_path / "p.zarr" / "0")["ome"]["omero"]["channels"]
     assert channel["window"]["start"] < channel["window"]["end"] <= channel["window"]["max"]
     assert well.path == "B/3"
 
@@ -321,9 +392,10 @@ def test_a_missing_plane_is_marked_and_has_no_file(tmp_path: Path) -> None:
     plate = make_plate(field_ids=[1], channels=CHANNELS[:2])
     first, second = places(plate)
     folder = tmp_path / "p.zarr" / "B" / "3" / "0"
-    create_plate(tmp_path / "p.zarr", plate, ingest_digest="d")
     planes = [(first.plane, plane_pixels(plate, first))]
-    write_field(folder, plate, first.field, planes, {second.plane: "it is gone"})
+    with writing(tmp_path / "p.zarr") as files:
+        create_plate(files, tmp_path / "p.zarr", plate, ingest_digest="d")
+        write_field(files, folder, plate, first.field, planes, {second.plane: "it is gone"})
     assert read_missing_planes(folder) == {(0, 1, 0): "it is gone"}
     assert [f.relative_to(folder / "0" / "c").as_posix() for f in (folder / "0" / "c").rglob("0") if f.is_file()] == [
         "0/0/0/0/0"
@@ -334,9 +406,12 @@ def test_a_missing_plane_is_marked_and_has_no_file(tmp_path: Path) -> None:
 def test_a_black_plane_reads_as_zeros_and_is_not_missing(tmp_path: Path) -> None:
     plate = make_plate(field_ids=[1])
     (place,) = places(plate)
-    write_field(tmp_path / "0", plate, place.field, [(place.plane, np.zeros((64, 64), np.uint16))], {})
-    assert read_missing_planes(tmp_path / "0") == {}
-    assert not np.asarray(open_level(tmp_path / "0")).any()
+    folder = tmp_path / "p.zarr" / "0"
+    with writing(tmp_path / "p.zarr") as files:
+        write_field(files, folder, plate, place.field, [(place.plane, np.zeros((64, 64), np.uint16))], {})
+    assert read_missing_planes(folder) == {}
+    assert not np.asarray(open_level(folder)).any()
+    assert not read_image_plane(folder, plate, (0, 0, 0)).any()
 
 
 def test_labels_have_the_images_levels_and_no_label_is_invented(masked: Path) -> None:
@@ -368,9 +443,11 @@ def test_labels_say_what_they_are(masked: Path) -> None:
 def test_a_second_label_image_is_listed_beside_the_first(tmp_path: Path) -> None:
     plate = make_plate(field_ids=[1], size=(300, 260))
     (place,) = places(plate)
+    root = tmp_path / "p.zarr"
     for name in ("weak", "artifacts", "weak"):
-        write_labels(tmp_path, plate, place.field, [((0, 0), labels_of(plate))], name=name)
-    assert attributes(tmp_path / "labels")["ome"]["labels"] == ["artifacts", "weak"]
+        with writing(root) as files:
+            write_labels(files, root / "0", plate, place.field, [((0, 0), labels_of(plate))], name=name)
+    assert attributes(root / "0" / "labels")["ome"]["labels"] == ["artifacts", "weak"]
 
 
 def test_a_masked_image_has_one_channel_and_the_images_levels(masked: Path) -> None:
@@ -437,7 +514,7 @@ def strip(file: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, empty, unlink, strip])
 @pytest.mark.parametrize("place", ["zarr.json", "B/3/zarr.json"])
 def test_damaged_metadata_is_named(tmp_path: Path, damage: Callable[[Path], None], place: str) -> None:
-    create_plate(tmp_path / "p.zarr", make_plate(), ingest_digest="d")
+    write_empty_plate(tmp_path / "p.zarr", make_plate())
     damage(tmp_path / "p.zarr" / place)
     with pytest.raises(PlateError):
         read_plate(tmp_path / "p.zarr")

@@ -10,11 +10,11 @@ import yaml
 import artifact_mask
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "universal-pathlib": "universal_pathlib"}
 
 
 def _split(requirement: str) -> tuple[str, str]:
-    name, constraint = re.fullmatch(r"([A-Za-z0-9-]+)(.*)", requirement).groups()
+    name, constraint = re.fullmatch(r"([A-Za-z0-9_-]+)(.*)", requirement).groups()
     return name, constraint.replace(" ", "")
 
 

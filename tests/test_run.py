@@ -62,7 +62,7 @@ def _copy(plate, folder):
 
 
 def _config(plate, **changes):
-    return RunConfig(plate=plate, fields_per_unit=2, cluster=CLUSTER, **changes)
+    return RunConfig(plates=(plate,), fields_per_unit=2, cluster=CLUSTER, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_incomplete_plate_is_refused(plate, tmp_path):
 
 def test_folder_that_is_no_plate_is_refused(tmp_path):
     zarr.create_group(tmp_path / "other.zarr")
-    with pytest.raises(PlateError, match="is not a plate that artmask wrote"):
+    with pytest.raises(PlateError, match="is neither a plate that artmask wrote nor a folder of such plates"):
         run(_config(tmp_path / "other.zarr"))
     with pytest.raises(PlateError, match="does not exist"):
         run(_config(tmp_path / "nothing.zarr"))

@@ -1,4 +1,4 @@
-"""Shards of our own writer are what three independent readers expect."""
+"""Shards of our own writer are what three independent readers expect, and our reader agrees with them."""
 
 import json
 
@@ -9,10 +9,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from stores import writing
 
-from artifact_mask.io.shard import INTENSITY, LABEL, create_sharded_array, encode_shard, write_plane
+from artifact_mask.io.shard import INTENSITY, LABEL, create_sharded_array, encode_shard, read_plane, write_plane
 
 CODECS = pytest.mark.parametrize("codec", [INTENSITY, LABEL], ids=["intensity", "label"])
+CHUNK = (48, 32)
 
 
 def _planes(codec):
@@ -24,63 +26,102 @@ def _planes(codec):
     return full, sparse
 
 
-def _write(folder, codec):
-    create_sharded_array(folder, (2, 1, 96, 64), (48, 32), "tzyx", codec)
-    planes = _planes(codec)
-    for t, plane in enumerate(planes):
-        write_plane(folder, (t, 0), plane, (48, 32), codec)
+def _write(folder, codec, planes=None, chunk=CHUNK):
+    """Write planes as an array ``(t, 1, y, x)``, and return all of it."""
+    planes = _planes(codec) if planes is None else planes
+    with writing(folder) as files:
+        create_sharded_array(files, folder, (len(planes), 1, *planes[0].shape), chunk, "tzyx", codec)
+        for t, plane in enumerate(planes):
+            write_plane(files, folder, (t, 0), plane, chunk, codec)
     return np.stack(planes)[:, None]
 
 
 @CODECS
 def test_zarr_python_reads_what_was_written(tmp_path, codec):
-    expected = _write(tmp_path, codec)
-    np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], expected)
+    expected = _write(tmp_path / "0", codec)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "0", mode="r")[:], expected)
 
 
 @CODECS
 def test_zarrs_reads_what_was_written(tmp_path, codec):
-    expected = _write(tmp_path, codec)
+    expected = _write(tmp_path / "0", codec)
     with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[:], expected)
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "0", mode="r")[:], expected)
 
 
 @CODECS
 def test_tensorstore_reads_what_was_written(tmp_path, codec):
-    expected = _write(tmp_path, codec)
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(tmp_path)}}
+    expected = _write(tmp_path / "0", codec)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(tmp_path / "0")}}
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
+
+
+@CODECS
+def test_reader_reads_what_was_written(tmp_path, codec):
+    expected = _write(tmp_path / "0", codec)
+    for t in (0, 1):
+        plane = read_plane(tmp_path / "0", expected.shape, (t, 0), CHUNK, "tzyx", codec)
+        np.testing.assert_array_equal(plane, expected[t, 0])
+        assert plane.dtype == codec.dtype
+
+
+@CODECS
+def test_reader_reads_what_zarr_python_wrote_into_such_an_array(tmp_path, codec):
+    full, _ = _planes(codec)
+    with writing(tmp_path / "0") as files:
+        create_sharded_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
+    zarr.open_array(tmp_path / "0", mode="r+")[0, 0] = full
+    np.testing.assert_array_equal(read_plane(tmp_path / "0", (1, 1, 96, 64), (0, 0), CHUNK, "tzyx", codec), full)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk", "axes", "codec"),
+    [
+        ((3, 1, 96, 64), CHUNK, "tzyx", INTENSITY),
+        ((2, 1, 96, 64), (96, 64), "tzyx", INTENSITY),
+        ((2, 1, 96, 64), CHUNK, "tcyx", INTENSITY),
+        ((2, 1, 96, 64), CHUNK, "tzyx", LABEL),
+    ],
+)
+def test_reader_leaves_any_other_array_alone(tmp_path, shape, chunk, axes, codec):
+    _write(tmp_path / "0", INTENSITY)
+    assert read_plane(tmp_path / "0", shape, (0, 0), chunk, axes, codec) is None
+    assert read_plane(tmp_path / "1", shape, (0, 0), chunk, axes, codec) is None
 
 
 @CODECS
 def test_shard_is_as_large_as_zarr_pythons(tmp_path, codec):
     full, _ = _planes(codec)
-    create_sharded_array(tmp_path, (1, 1, 96, 64), (48, 32), "tzyx", codec)
-    zarr.open_array(tmp_path, mode="r+")[0, 0] = full
-    theirs = (tmp_path / "c" / "0" / "0" / "0" / "0").read_bytes()
-    assert len(encode_shard(full, (48, 32), codec)) == len(theirs)
+    with writing(tmp_path / "0") as files:
+        create_sharded_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
+    zarr.open_array(tmp_path / "0", mode="r+")[0, 0] = full
+    theirs = (tmp_path / "0" / "c" / "0" / "0" / "0" / "0").read_bytes()
+    assert len(encode_shard(full, CHUNK, codec)) == len(theirs)
 
 
 def test_plane_of_zeros_writes_no_file(tmp_path):
-    create_sharded_array(tmp_path, (1, 1, 96, 64), (48, 32), "tzyx", LABEL)
-    write_plane(tmp_path, (0, 0), np.zeros((96, 64), np.int32), (48, 32), LABEL)
-    assert [path.name for path in tmp_path.iterdir()] == ["zarr.json"]
-    assert not zarr.open_array(tmp_path, mode="r")[:].any()
+    expected = _write(tmp_path / "0", LABEL, planes=[np.zeros((96, 64), np.int32)])
+    assert [path.name for path in (tmp_path / "0").iterdir()] == ["zarr.json"]
+    assert not zarr.open_array(tmp_path / "0", mode="r")[:].any()
+    assert not read_plane(tmp_path / "0", expected.shape, (0, 0), CHUNK, "tzyx", LABEL).any()
 
 
 def test_flipped_bit_is_noticed(tmp_path):
-    _write(tmp_path, INTENSITY)
-    shard = tmp_path / "c" / "0" / "0" / "0" / "0"
+    _write(tmp_path / "0", INTENSITY)
+    shard = tmp_path / "0" / "c" / "0" / "0" / "0" / "0"
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
     shard.write_bytes(content)
     with pytest.raises(ValueError, match=r"[Cc]hecksum"):
-        zarr.open_array(tmp_path, mode="r")[:]
+        zarr.open_array(tmp_path / "0", mode="r")[:]
+    with pytest.raises(ValueError, match="checksum"):
+        read_plane(tmp_path / "0", (2, 1, 96, 64), (0, 0), CHUNK, "tzyx", INTENSITY)
 
 
 def test_metadata_names_shard_chunk_and_codecs(tmp_path):
-    create_sharded_array(tmp_path, (1, 1, 1, 1080, 1080), (540, 540), "tczyx", INTENSITY)
-    document = json.loads((tmp_path / "zarr.json").read_text())
+    with writing(tmp_path / "0") as files:
+        create_sharded_array(files, tmp_path / "0", (1, 1, 1, 1080, 1080), (540, 540), "tczyx", INTENSITY)
+    document = json.loads((tmp_path / "0" / "zarr.json").read_text())
     assert document["chunk_grid"]["configuration"]["chunk_shape"] == [1, 1, 1, 1080, 1080]
     (sharding,) = document["codecs"]
     assert sharding["configuration"]["chunk_shape"] == [1, 1, 1, 540, 540]
@@ -95,7 +136,20 @@ def test_metadata_names_shard_chunk_and_codecs(tmp_path):
     chunk=st.sampled_from([(12, 20), (4, 5), (6, 10)]),
 )
 def test_any_plane_and_chunk_survive_the_round_trip(tmp_path_factory, plane, chunk):
-    folder = tmp_path_factory.mktemp("shard")
-    create_sharded_array(folder, (1, 1, 1, 12, 20), chunk, "tczyx", INTENSITY)
-    write_plane(folder, (0, 0, 0), plane, chunk, INTENSITY)
-    np.testing.assert_array_equal(zarr.open_array(folder, mode="r")[0, 0, 0], plane)
+    folder = tmp_path_factory.mktemp("shard") / "0"
+    expected = _write(folder, INTENSITY, planes=[plane], chunk=chunk)
+    np.testing.assert_array_equal(zarr.open_array(folder, mode="r")[:], expected)
+    np.testing.assert_array_equal(read_plane(folder, expected.shape, (0, 0), chunk, "tzyx", INTENSITY), plane)
+
+
+@CODECS
+def test_whole_field_is_read_by_all(tmp_path, codec):
+    y, x = np.mgrid[:1080, :1080]
+    plane = ((y // 7 * x // 5) % 3000 * (x > 560)).astype(codec.dtype)
+    expected = _write(tmp_path / "0", codec, planes=[plane], chunk=(540, 540))
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "0", mode="r")[:], expected)
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "0", mode="r")[:], expected)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(tmp_path / "0")}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
+    np.testing.assert_array_equal(read_plane(tmp_path / "0", expected.shape, (0, 0), (540, 540), "tzyx", codec), plane)

@@ -184,14 +184,14 @@ def test_progress_counts_every_field(tmp_path):
     seen = []
 
     class Listener(Silent):
-        def begin(self, stage, total, done):
-            seen.append((stage, total, done))
+        def begin(self, stage, total):
+            seen.append((stage, total))
 
-        def advance(self, fields, failed):
-            seen.append((fields, failed))
+        def advance(self, fields, failed, n_bytes):
+            seen.append((fields, failed, n_bytes))
 
     simulate(SimulateConfig(dest=tmp_path, wells=2, fields=2, size=64), Listener())
-    assert seen == [("simulate", 4, 0), (1, 0), (1, 0), (1, 0), (1, 0)]
+    assert seen == [("simulate", 4), *[(1, 0, 64 * 64 * 2)] * 4]
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):

@@ -1,10 +1,13 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -12,11 +15,12 @@ import pytest
 from distributed import Client
 
 from artifact_mask.config import ClusterConfig
+from artifact_mask.engine import stream as stream_module
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import Unit
 from artifact_mask.engine.placement import LoadModel, place_model, worker_model
-from artifact_mask.engine.stream import WINDOW_PER_WORKER, Outcome, stream
-from artifact_mask.errors import ModelError, StorageError
+from artifact_mask.engine.stream import WINDOW_PER_WORKER, Outcome, Work, stream
+from artifact_mask.errors import ClusterError, LeaseError, ModelError, StorageError
 
 WINDOW = 2 * WINDOW_PER_WORKER
 
@@ -31,36 +35,58 @@ def units_of(n: int, *, fields: int = 1) -> list[Unit]:
     return [Unit(f"B/{column}", tuple(range(fields))) for column in range(1, n + 1)]
 
 
+def works_of(
+    bind: Callable[[Unit], Callable[[], Any]], units: Iterable[Unit], *, name: str = ""
+) -> Iterator[Work[Any]]:
+    name = name or f"test-{time.time_ns()}"
+    return (Work(unit, bind, name) for unit in units)
+
+
 def run_all(client: Client, task: Callable[[Unit], Any], units: Iterable[Unit]) -> list[Outcome[Any]]:
     """Outcomes of a stream. Tasks are closures, so that they travel to the workers by value."""
 
     def bind(unit: Unit) -> Callable[[], Any]:
         return lambda: task(unit)
 
-    return list(stream(client, bind, units, name=f"test-{time.time_ns()}"))
+    return list(stream(client, works_of(bind, units)))
+
+
+def note_calls(folder: Path) -> Callable[[Unit], None]:
+    """Make a function that tasks call, for :func:`calls`."""
+    place = str(folder)
+
+    def note(unit: Unit) -> None:
+        with open(f"{place}/{unit.key}", "a") as file:
+            file.write("x")
+
+    return note
+
+
+def calls(folder: Path) -> dict[str, int]:
+    """How often each unit was tried."""
+    return {file.name: len(file.read_text()) for file in folder.iterdir()}
 
 
 def done(outcomes: list[Outcome[Any]]) -> Counter[tuple[str, int]]:
-    return Counter((o.unit.well, index) for o in outcomes if o.error is None for index in o.unit.fields)
+    return Counter((o.work.unit.well, index) for o in outcomes if o.error is None for index in o.work.unit.fields)
 
 
 def blamed(outcomes: list[Outcome[Any]]) -> list[tuple[str, tuple[int, ...]]]:
-    return sorted((o.unit.well, o.unit.fields) for o in outcomes if o.error is not None)
+    return sorted((o.work.unit.well, o.work.unit.fields) for o in outcomes if o.error is not None)
 
 
 @pytest.mark.parametrize("n", [0, 1, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW])
 def test_every_unit_is_processed_exactly_once(client: Client, tmp_path: Path, n: int) -> None:
-    folder = str(tmp_path)
+    note = note_calls(tmp_path)
 
     def task(unit: Unit) -> str:
-        with open(f"{folder}/{unit.key}", "a") as file:
-            file.write("x")
+        note(unit)
         return unit.key
 
     outcomes = run_all(client, task, units_of(n))
     assert sorted(o.receipt for o in outcomes) == sorted(unit.key for unit in units_of(n))
-    assert all(o.receipt == o.unit.key for o in outcomes)
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["x"] * n
+    assert all(o.receipt == o.work.unit.key for o in outcomes)
+    assert calls(tmp_path) == {unit.key: 1 for unit in units_of(n)}
 
 
 def test_units_are_taken_only_as_room_becomes_free(client: Client) -> None:
@@ -75,7 +101,7 @@ def test_units_are_taken_only_as_room_becomes_free(client: Client) -> None:
     def bind(unit: Unit) -> Callable[[], str]:
         return lambda: unit.key
 
-    for finished, _ in enumerate(stream(client, bind, count(), name="window"), start=1):
+    for finished, _ in enumerate(stream(client, works_of(bind, count())), start=1):
         assert taken <= finished + WINDOW
     assert (taken, finished) == (40, 40)
 
@@ -95,9 +121,82 @@ def test_no_more_units_are_in_flight_than_the_window(client: Client, fails: bool
 
         return task
 
-    outcomes = list(stream(client, bind, units_of(12, fields=8), name=f"in-flight-{fails}"))
+    outcomes = list(stream(client, works_of(bind, units_of(12, fields=8))))
     assert len(outcomes) == (96 if fails else 12)
     assert max(in_flight) <= WINDOW
+
+
+def test_a_unit_that_fails_once_is_tried_again_as_a_whole(client: Client, tmp_path: Path) -> None:
+    note, folder = note_calls(tmp_path), str(tmp_path)
+
+    def task(unit: Unit) -> int:
+        note(unit)
+        if os.path.getsize(f"{folder}/{unit.key}") == 1:
+            raise OSError("the network was away for a moment")
+        return len(unit.fields)
+
+    outcomes = run_all(client, task, units_of(5, fields=8))
+    assert sorted(o.work.unit.key for o in outcomes) == sorted(unit.key for unit in units_of(5, fields=8))
+    assert [o.receipt for o in outcomes] == [8] * 5
+    assert set(calls(tmp_path).values()) == {2}
+
+
+def test_a_unit_is_split_after_its_second_failure_and_the_good_half_is_tried_once(
+    client: Client, tmp_path: Path
+) -> None:
+    note = note_calls(tmp_path)
+
+    def task(unit: Unit) -> int:
+        note(unit)
+        if 3 in unit.fields:
+            raise ValueError("field 3 cannot be read")
+        return len(unit.fields)
+
+    run_all(client, task, units_of(1, fields=4))
+    assert calls(tmp_path) == {"B1-0_1_2_3": 2, "B1-0_1": 1, "B1-2_3": 2, "B1-2": 1, "B1-3": 2}
+
+
+def test_the_last_error_of_a_field_is_told(client: Client, tmp_path: Path) -> None:
+    note, folder = note_calls(tmp_path), str(tmp_path)
+
+    def task(unit: Unit) -> None:
+        note(unit)
+        raise ValueError(f"attempt {os.path.getsize(f'{folder}/{unit.key}')}")
+
+    (outcome,) = run_all(client, task, units_of(1))
+    assert outcome.receipt is None
+    assert str(outcome.error) == "attempt 2"
+
+
+def test_units_of_several_plates_are_one_stream_and_keep_their_plate(client: Client) -> None:
+    def bind_to(plate: str) -> Callable[[Unit], Callable[[], str]]:
+        return lambda unit: lambda: f"{plate} {unit.key}"
+
+    now = time.time_ns()
+    plates = [f"{plate}-{now}" for plate in "abc"]
+    # The same units in each: keys of tasks do not collide.
+    works = [Work(unit, bind_to(plate), plate) for plate in plates for unit in units_of(4, fields=2)]
+    outcomes = list(stream(client, works))
+    assert len(outcomes) == 12
+    assert all(o.receipt == f"{o.work.name} {o.work.unit.key}" for o in outcomes)
+    assert Counter(o.work.name for o in outcomes) == dict.fromkeys(plates, 4)
+
+
+def test_a_unit_that_fails_does_not_stop_another_plate(client: Client) -> None:
+    def bind(unit: Unit) -> Callable[[], int]:
+        def task() -> int:
+            raise ValueError("every field of this plate is damaged")
+
+        return task
+
+    now = time.time_ns()
+    works = [Work(unit, bind, f"bad-{now}") for unit in units_of(3)]
+    works += [Work(unit, lambda unit: lambda: 1, f"good-{now}") for unit in units_of(9)]
+    outcomes = list(stream(client, works))
+    assert Counter((o.work.name, o.error is None) for o in outcomes) == {
+        (f"bad-{now}", False): 3,
+        (f"good-{now}", True): 9,
+    }
 
 
 def test_a_unit_that_fails_is_split_until_the_culprit_stands_alone(client: Client) -> None:
@@ -150,22 +249,24 @@ def test_a_stream_that_begins_while_workers_are_coming_back_loses_nothing(client
     assert len(done(outcomes)) == 5
 
 
-@pytest.mark.parametrize("kind", [StorageError, ModelError])
+@pytest.mark.parametrize("kind", [StorageError, ModelError, LeaseError])
 def test_an_error_that_every_unit_would_meet_stops_the_stream(
     client: Client, tmp_path: Path, kind: type[Exception]
 ) -> None:
-    folder = str(tmp_path)
+    note = note_calls(tmp_path)
 
     def task(unit: Unit) -> str:
-        with open(f"{folder}/{unit.key}", "w"):
-            pass
+        note(unit)
         if unit.well == "B/3":
             raise kind("the disk is full")
+        time.sleep(0.2)  # so that the others cannot run away while the error travels
         return unit.key
 
     with pytest.raises(kind, match="the disk is full"):
         run_all(client, task, units_of(20 * WINDOW))
-    assert len(list(tmp_path.iterdir())) < 4 * WINDOW
+    tried = calls(tmp_path)
+    assert len(tried) < 4 * WINDOW
+    assert tried["B3-0"] == 1
 
 
 def test_a_model_is_loaded_once_on_each_worker(client: Client, tmp_path: Path) -> None:
@@ -177,9 +278,9 @@ def test_a_model_is_loaded_once_on_each_worker(client: Client, tmp_path: Path) -
         return {"pid": os.getpid()}
 
     def task(unit: Unit) -> tuple[int, int]:
-        return worker_model()["pid"], os.getpid()
+        return worker_model("model")["pid"], os.getpid()
 
-    place_model(client, load)
+    place_model(client, load, "model")
     outcomes = run_all(client, task, units_of(40))
     assert all(o.receipt[0] == o.receipt[1] for o in outcomes)
     pids = set(client.run(os.getpid).values())
@@ -189,25 +290,25 @@ def test_a_model_is_loaded_once_on_each_worker(client: Client, tmp_path: Path) -
 
 def test_another_model_takes_the_place_of_the_first(client: Client) -> None:
     for name in ("first", "second"):
-        place_model(client, partial(str, name))
-        outcomes = run_all(client, lambda unit: worker_model(), units_of(6))
+        place_model(client, partial(str, name), "model")
+        outcomes = run_all(client, lambda unit: worker_model("model"), units_of(6))
         assert {o.receipt for o in outcomes} == {name}
 
 
 def test_a_worker_that_takes_the_place_of_a_dead_one_has_the_model(client: Client) -> None:
-    place_model(client, lambda: "model")
+    place_model(client, lambda: "model", "model")
     before = set(client.run(os.getpid).values())
 
     def task(unit: Unit) -> object:
         if unit.well == "B/1":
             os._exit(1)
-        return worker_model()
+        return worker_model("model")
 
     outcomes = run_all(client, task, units_of(6))
     assert {o.receipt for o in outcomes if o.error is None} <= {"model"}
     client.wait_for_workers(2, timeout=30)
     assert set(client.run(os.getpid).values()) != before
-    found = client.run(lambda dask_worker: LoadModel.name in dask_worker.plugins)
+    found = client.run(lambda dask_worker: LoadModel(str, "model").name in dask_worker.plugins)
     assert list(found.values()) == [True, True]
 
 
@@ -216,7 +317,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_at_once(client: Client) -> No
         raise ModelError("x.safetensors is no model")
 
     with pytest.raises(ModelError, match="is no model"):
-        place_model(client, load)
+        place_model(client, load, "model")
 
 
 def test_clusters_stand_side_by_side_and_listen_to_this_machine_only(client: Client) -> None:
@@ -231,3 +332,39 @@ def test_clusters_stand_side_by_side_and_listen_to_this_machine_only(client: Cli
         ]
     assert len(listening) >= 4
     assert set(listening) == {"127.0.0.1"}
+
+
+CLUSTER_OF_ONE_PROCESS = """
+import sys
+from distributed import LocalCluster
+cluster = LocalCluster(1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None)
+print(cluster.scheduler_address, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_death_of_the_scheduler_is_told_and_no_field_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "_SCHEDULER_ANSWERS_S", 1.0)
+    begun = str(tmp_path / "begun")
+
+    def task(unit: Unit) -> None:
+        with open(begun, "w"):
+            time.sleep(60)
+
+    command = [sys.executable, "-c", CLUSTER_OF_ONE_PROCESS]
+    outcomes: list[Outcome[None]] = []
+
+    def kill_when_begun() -> None:
+        while not os.path.exists(begun):
+            time.sleep(0.05)
+        process.kill()
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        with Client(process.stdout.readline().strip(), set_as_default=False) as client:
+            Thread(target=kill_when_begun, daemon=True).start()
+            with pytest.raises(ClusterError, match="run the same command again"):
+                outcomes.extend(stream(client, works_of(lambda unit: partial(task, unit), units_of(4))))
+    assert outcomes == []

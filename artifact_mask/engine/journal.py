@@ -18,6 +18,10 @@ from artifact_mask.location import Location, read_bytes
 MAX_KEY_CHARACTERS = 100
 """A file name has 255, of which an ending needs some."""
 
+MAX_FIELDS_PER_UNIT = 16
+"""Seconds of work on a core; then the milliseconds that a scheduler needs for a task are nothing."""
+MIN_UNITS_PER_PLATE = 64
+
 FieldKey = tuple[str, int]
 """Path of a well and index of a field in it."""
 
@@ -233,21 +237,31 @@ def lease_folder(plate: Location) -> Location:
     return beside(plate) / "lease"
 
 
-def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int) -> list[Unit]:
-    """Cut fields into units of one well each.
+def plan_units(fields: Iterable[FieldKey], *, fields_per_unit: int | None = None) -> list[Unit]:
+    """Cut fields into units of one well each, those of a well as even as can be.
+
+    Parameters
+    ----------
+    fields
+        Of a plate.
+    fields_per_unit
+        At most. If not given, 16, and fewer on a plate so small that some workers would idle at its end.
 
     Examples
     --------
     >>> [unit.key for unit in plan_units([("B/2", 0), ("B/2", 1), ("B/2", 2), ("B/3", 0)], fields_per_unit=2)]
-    ['B2-0_1', 'B2-2', 'B3-0']
+    ['B2-0', 'B2-1_2', 'B3-0']
     """
     by_well: dict[str, list[int]] = {}
     for well, index in fields:
         by_well.setdefault(well, []).append(index)
+    n_fields = sum(map(len, by_well.values()))
+    most = fields_per_unit or min(MAX_FIELDS_PER_UNIT, max(1, n_fields // MIN_UNITS_PER_PLATE))
     return [
-        Unit(well, tuple(indices[start : start + fields_per_unit]))
+        Unit(well, tuple(indices[len(indices) * i // n_units : len(indices) * (i + 1) // n_units]))
         for well, indices in by_well.items()
-        for start in range(0, len(indices), fields_per_unit)
+        for n_units in [-(-len(indices) // most)]
+        for i in range(n_units)
     ]
 
 

@@ -261,7 +261,13 @@ def _create(folder: Location, holder: Holder) -> None:
     if isinstance(file, Path):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("xb") as handle:
-            handle.write(_encode(holder))
+            try:
+                handle.write(_encode(holder))
+                handle.flush()
+            except OSError:
+                # On a full disk: left empty, it would look like the lease of a run that may be alive.
+                file.unlink()
+                raise
     else:
         try:
             file.fs.pipe_file(file.path, _encode(holder), mode="create")

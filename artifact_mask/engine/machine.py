@@ -9,13 +9,15 @@ import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
-import artifact_mask
 from artifact_mask.errors import ConfigError
+
+VERSION = version("artmask")
 
 TASKS_PER_WORKER = 2
 """So that one waits for the disk while the other computes."""
@@ -27,6 +29,15 @@ MEMORY_PER_WORKER = 3 * 1024**3 // 2
 LOOPBACK_PORT = "127.0.0.1:0"
 DEATH_TIMEOUT_S = 60
 """Workers whose scheduler was killed leave after so long."""
+
+WORKER_SETTINGS: dict[str, Any] = {
+    "distributed.comm.timeouts.connect": "60s",
+    # Every 10 ms, as is Dask's default, the dashboard's profile costs a tenth of a worker's time.
+    "distributed.worker.profile.interval": "100ms",
+    # Ctrl-C reaches every process of a terminal; the workers leave it to the one that started them.
+    "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+}
+"""Dask's configuration of every worker that we start."""
 
 _NVIDIA_SMI_TIMEOUT_S = 30
 
@@ -43,14 +54,11 @@ class Machine:
         Memory, in bytes.
     gpus
         Numbers or UUIDs of the GPUs, as in ``CUDA_VISIBLE_DEVICES``.
-    version
-        Of the artmask that is installed there.
     """
 
     cores: int
     memory_bytes: int
     gpus: tuple[str, ...]
-    version: str = artifact_mask.__version__
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,8 @@ def share(machine: Machine, workers: int | None, threads: int | None) -> Share:
     machine
         The machine.
     workers, threads
-        What was asked for; None to choose: one worker a GPU; without GPUs one a core up to eight, and on larger machines
-        one for every four cores, as far as the memory goes.
+        What was asked for; None to choose: one worker a GPU; without GPUs one a core up to eight, and on larger
+        machines one for every four cores, as far as the memory goes.
     """
     if workers is None:
         few = max(min(machine.cores, 8), machine.cores // 4)
@@ -114,7 +122,14 @@ def share(machine: Machine, workers: int | None, threads: int | None) -> Share:
 
 def thread_environment(threads: int) -> dict[str, str]:
     """Return the variables that limit the threads of what computes, torch included."""
-    return {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    return {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the variables that a worker has to be started with: NumPy and the C library look at them only then."""
+    # glibc keeps the megabytes of a field's buffers for the next field instead of asking the system for them again.
+    keep_memory = {"MALLOC_TRIM_THRESHOLD_": str(1024**3), "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2)}
+    return thread_environment(threads) | keep_memory
 
 
 def nanny_options(part: Share, gpu: str | None) -> dict[str, Any]:
@@ -129,18 +144,12 @@ def nanny_options(part: Share, gpu: str | None) -> dict[str, Any]:
 
     Notes
     -----
-    Dask sets ``env`` in the new process before any task, and so before torch, can be imported. It takes precedence over
-    the variables of the shell.
+    Dask sets ``env`` in the new process before torch can be imported there.
     """
-    options: dict[str, Any] = {
-        "nthreads": TASKS_PER_WORKER,
-        "memory_limit": part.memory_bytes,
-        "env": thread_environment(part.threads),
-    }
-    if gpu is not None:
-        options["env"]["CUDA_VISIBLE_DEVICES"] = gpu
-        options["resources"] = {GPU: 1}
-    return options
+    options: dict[str, Any] = {"nthreads": TASKS_PER_WORKER, "memory_limit": part.memory_bytes}
+    if gpu is None:
+        return options
+    return options | {"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {GPU: 1}}
 
 
 def required(module: str, extra: str) -> Any:

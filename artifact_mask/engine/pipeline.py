@@ -50,20 +50,19 @@ def overlap(
                 reading.append((item, pool.submit(read, item)))  # type: ignore[arg-type]
             if not reading:
                 break
-            prepared = []
-            for _ in range(min(batch, len(reading))):
-                item, future = reading.popleft()
-                if error := future.exception():
-                    yield item, _plain(error)
+            taken = [reading.popleft() for _ in range(min(batch, len(reading)))]
+            results = deque(_compute_each(compute, [f.result() for _, f in taken if not _error(f)]))
+            for item, future in taken:
+                if _error(future):
+                    writing.append((item, future))  # type: ignore[arg-type]
+                    continue
+                computed, error = results.popleft()
+                if error is None:
+                    writing.append((item, pool.submit(write, item, future.result(), *computed)))
                 else:
-                    prepared.append((item, future.result()))
-            for (item, source), (computed, error) in zip(
-                prepared, _compute_each(compute, [p for _, p in prepared]), strict=True
-            ):
-                if error is not None:
-                    yield item, error
-                else:
-                    writing.append((item, pool.submit(write, item, source, *computed)))
+                    failed: Future[Result] = Future()
+                    failed.set_exception(error)
+                    writing.append((item, failed))
             while len(writing) > 2 * batch:
                 yield _wait(writing.popleft())
         while writing:
@@ -86,17 +85,17 @@ def _compute_each(
             for prepared in batch:
                 yield from _compute_each(compute, [prepared])
     else:
-        yield from (([result], None) for result in results)
+        yield from (([result], None) for _, result in zip(batch, results, strict=True))
 
 
 def _wait(entry: tuple[Item, "Future[Any]"]) -> tuple[Item, Any]:
     item, future = entry
+    return item, _error(future) or future.result()
+
+
+def _error(future: "Future[Any]") -> Exception | None:
+    """Wait for a step and return its error; what is not an ordinary error, such as an interrupt, is raised."""
     error = future.exception()
-    return (item, future.result()) if error is None else (item, _plain(error))
-
-
-def _plain(error: BaseException) -> Exception:
-    """Let what is not an ordinary error, such as an interrupt, through."""
-    if not isinstance(error, Exception):
+    if error is not None and not isinstance(error, Exception):
         raise error
     return error

@@ -1,4 +1,4 @@
-"""Ready the workers: the same software, the right number of threads, and a model on each, once."""
+"""What workers need: the same software, their number of threads, a model that is loaded once, tasks that fit them."""
 
 import os
 from collections.abc import Callable
@@ -6,40 +6,41 @@ from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
 
-import artifact_mask
-from artifact_mask.engine.machine import GPU, TASKS_PER_WORKER, thread_environment
+from artifact_mask.engine.machine import GPU, TASKS_PER_WORKER, VERSION, thread_environment
 from artifact_mask.errors import ClusterError
 
 
-class ReadyWorker(WorkerPlugin):
-    """Worker plugin that refuses another version of artmask and, where told to, limits the threads.
+class LimitThreads(WorkerPlugin):
+    """Worker plugin that says how many threads to compute with, for workers that somebody else started.
 
     Parameters
     ----------
     threads
-        Threads to compute with; None leaves what the worker was started with.
+        The number.
+    """
+
+    name = "artmask-threads"
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def setup(self, worker: Worker) -> None:
+        """Put it where :func:`worker_threads` looks; called by Dask."""
+        os.environ.update(thread_environment(self._threads))
+
+
+def require_version(version: str) -> None:
+    """Refuse to work, on a worker, for a client with another version of artmask.
 
     Raises
     ------
     ClusterError
-        On a worker with another version of artmask.
+        If this process has another version.
     """
-
-    name = "artmask-ready"
-
-    def __init__(self, threads: int | None = None) -> None:
-        self._version = artifact_mask.__version__
-        self._threads = threads
-
-    def setup(self, worker: Worker) -> None:
-        """Check and set; called by Dask."""
-        if artifact_mask.__version__ != self._version:
-            raise ClusterError(
-                f"Worker {worker.address} has artmask {artifact_mask.__version__}, and here is {self._version}: "
-                "install the same version on both."
-            )
-        if self._threads is not None:
-            os.environ.update(thread_environment(self._threads))
+    if version != VERSION:
+        raise ClusterError(
+            f"The workers have artmask {VERSION}, and here is {version}: install the same version on both."
+        )
 
 
 class LoadModel(WorkerPlugin):
@@ -49,11 +50,12 @@ class LoadModel(WorkerPlugin):
     ----------
     load
         Picklable; heavy imports belong inside of it, so that only workers pay for them.
+    name
+        Of the model: runs with different models may share a cluster.
     """
 
-    name = "artmask-model"
-
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: Callable[[], Any], name: str) -> None:
+        self.name = _plugin_name(name)
         self._load = load
         self.model: Any = None
 
@@ -62,16 +64,20 @@ class LoadModel(WorkerPlugin):
         self.model = self._load()
 
 
-def place_model(client: Client, load: Callable[[], Any]) -> None:
+def place_model(client: Client, load: Callable[[], Any], name: str) -> None:
     """Load a model on all workers, present and future; an error of ``load`` is raised here."""
-    client.register_plugin(LoadModel(load))
+    client.register_plugin(LoadModel(load, name))
 
 
-def worker_model() -> Any:
+def worker_model(name: str) -> Any:
     """Return the model that :func:`place_model` put on the worker that runs the calling task."""
-    plugin = get_worker().plugins[LoadModel.name]
+    plugin = get_worker().plugins[_plugin_name(name)]
     assert isinstance(plugin, LoadModel)
     return plugin.model
+
+
+def _plugin_name(name: str) -> str:
+    return f"artmask-model-{name}"
 
 
 def worker_threads() -> int:

@@ -34,13 +34,14 @@ def retry(call: Callable[[], Result]) -> Result:
         try:
             return call()
         except Exception as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
         time.sleep(pause_s)
     return call()
 
 
-def _may_pass(error: Exception) -> bool:
+def may_pass(error: Exception) -> bool:
+    """Return whether an error may be over at another attempt: a file system or a network that did not do its work."""
     if type(error).__module__.startswith("artifact_mask."):
         return False
     if isinstance(error, OSError):

@@ -30,12 +30,13 @@ def address_security(address: str, files: dict[str, Any], *, insecure: bool) -> 
         If a plain connection would leave this machine, or the certificates are missing.
     """
     if address.startswith("tls://"):
-        security = file_security(files) or Security(require_encryption=True)
+        security: Any = file_security(files) or Security(require_encryption=True)
         if not (security.tls_ca_file and security.tls_client_cert):
             raise ConfigError(
                 f"{address} needs certificates: give the options {', '.join(TLS_OPTIONS)}, or set Dask's "
                 "distributed.comm.tls."
             )
+        assert isinstance(security, Security)
         return security
     if not insecure and not is_loopback(urlsplit(address).hostname or ""):
         raise ConfigError(
@@ -67,7 +68,9 @@ def file_security(files: dict[str, Any]) -> Security | None:
     if not files:
         return None
     if not {"tls_ca_file", "tls_cert"} <= set(files):
-        raise ConfigError("TLS needs the options tls_ca_file and tls_cert, and tls_key if the key is a file of its own.")
+        raise ConfigError(
+            "TLS needs the options tls_ca_file and tls_cert, and tls_key if the key is in a file of its own."
+        )
     for name, file in files.items():
         if not Path(file).is_file():
             raise ConfigError(f"{name}: there is no file {file}.")
@@ -80,7 +83,7 @@ def file_security(files: dict[str, Any]) -> Security | None:
     return Security(require_encryption=True, tls_ca_file=str(files["tls_ca_file"]), **roles)
 
 
-def tls_settings(security: Security) -> dict[str, Any]:
+def tls_settings(security: Any) -> dict[str, Any]:
     """Return credentials as Dask's configuration, with the contents of the files instead of their names."""
 
     def content(value: str) -> str:
@@ -94,9 +97,13 @@ def tls_settings(security: Security) -> dict[str, Any]:
     }
 
 
-def write_credentials(security: Security, folder: Path) -> Security:
+def write_credentials(security: Any, folder: Path) -> Security:
     """Write credentials into a folder that workers share, which nobody else can read; return them as files."""
-    names = {"tls_ca_file": security.tls_ca_file, "tls_cert": security.tls_worker_cert, "tls_key": security.tls_worker_key}
+    names = {
+        "tls_ca_file": security.tls_ca_file,
+        "tls_cert": security.tls_worker_cert,
+        "tls_key": security.tls_worker_key,
+    }
     files = {}
     for name, value in names.items():
         if value and "\n" in value:

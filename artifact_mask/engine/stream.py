@@ -95,7 +95,7 @@ def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[R
     again: deque[_Attempt[Receipt]] = deque()
     suspects: deque[_Attempt[Receipt]] = deque()
     in_flight: dict[Future[Receipt], _Attempt[Receipt]] = {}
-    completed = as_completed(with_results=False)
+    completed = as_completed(loop=client.loop, with_results=False)
     window = _Window(client)
 
     def take(room: int) -> Iterator[_Attempt[Receipt]]:
@@ -201,7 +201,8 @@ def _results(
     finished = {future.key: future for future in futures if future.status == "finished"}
     receipts: list[Receipt] = []
     with suppress(Exception):
-        receipts = client.gather(list(finished.values()))
+        # Even for nothing, this would ask the scheduler, and wait for one that is lost.
+        receipts = client.gather(list(finished.values())) if finished else []
     if not receipts:
         # One was lost with its worker, or failed when it was computed again: see which.
         finished = {}

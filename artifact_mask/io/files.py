@@ -1,6 +1,7 @@
 """Files that are either whole or not there, and the proof that they have not changed."""
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -84,7 +85,7 @@ class StagedFiles:
             self.stamps[name] = FileStamp(len(content), google_crc32c.value(content))
         if isinstance(path, Path):
             temporary = f"{self._folder}/{len(self._renames)}"
-            with open(temporary, "xb") as file:
+            with open(temporary, "wb") as file:  # over what an attempt has left that failed
                 file.write(content)
             self._renames.append((temporary, str(path)))
         else:
@@ -103,13 +104,9 @@ class StagedFiles:
         for put in self._puts:
             put.exception()
         self._puts.clear()
-        for temporary, _ in self._renames:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
         self._renames.clear()
         if self._folder:
-            with suppress(FileNotFoundError):
-                os.rmdir(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self

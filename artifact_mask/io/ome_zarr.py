@@ -1,27 +1,30 @@
 """Images, labels and masked images of a field of view (NGFF 0.5): each file has one writer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from fsspec import AbstractFileSystem
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from numpy.typing import NDArray
-from yaozarrs import DimSpec, v05
+from yaozarrs import v05
 from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.io.shard import INTENSITY, LABEL, PlaneCodec, create_sharded_array, write_plane
+from artifact_mask.io.image_metadata import describe_field, describe_label, describe_masked
+from artifact_mask.io.shard import INTENSITY, LABEL, PlaneCodec, create_sharded_array, read_plane, write_plane
 from artifact_mask.io.zarr_group import read_attributes, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
 from artifact_mask.location import Location
-from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate
+from artifact_mask.metadata import Field, PlaneIndex, Plate
 
 MAX_CHUNK_PX = 640
-_EMISSION_COLOURS = ((470, "0000FF"), (505, "00FFFF"), (560, "00FF00"), (590, "FFFF00"), (650, "FF8000"))
 
 
 def write_field(
@@ -50,20 +53,7 @@ def write_field(
     coarse = _write_levels(
         files, folder, plate.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
     )
-    write_group(
-        files,
-        folder,
-        {
-            "ome": v05.Image(
-                multiscales=[_multiscale(plate, field, axes="tczyx")],
-                omero=v05.Omero(channels=_omero_channels(plate.channels, coarse)),
-            ),
-            "artmask": {
-                "field_id": field.field_id,
-                "missing_planes": [{"tcz": list(index), "reason": reason} for index, reason in missing.items()],
-            },
-        },
-    )
+    files.write(folder / "zarr.json", describe_field(plate, field, missing, coarse))
 
 
 def write_masked(
@@ -93,11 +83,7 @@ def write_masked(
     coarse = _write_levels(
         files, folder / "masked", shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
     )
-    image = v05.Image(
-        multiscales=[_multiscale(plate, field, axes="tczyx", name="masked")],
-        omero=v05.Omero(channels=_omero_channels((plate.channels[channel],), coarse)),
-    )
-    write_group(files, folder / "masked", {"ome": image, "artmask": {"fill": "median of the field"}})
+    files.write(folder / "masked" / "zarr.json", describe_masked(plate, field, channel, coarse))
 
 
 def write_labels(
@@ -128,15 +114,7 @@ def write_labels(
     _write_levels(
         files, folder / "labels" / name, (t, z, y, x), planes, axes="tzyx", downsample=downsample_nearest, codec=LABEL
     )
-    image_label = v05.ImageLabel(
-        version="0.5",
-        colors=[v05.LabelColor.model_validate({"label-value": 1, "rgba": [255, 64, 64, 160]})],
-        source=v05.LabelSource(image="../../"),
-    )
-    image = v05.LabelImage.model_validate(
-        {"multiscales": [_multiscale(plate, field, axes="tzyx", name=name)], "image-label": image_label}
-    )
-    write_group(files, folder / "labels" / name, {"ome": image})
+    files.write(folder / "labels" / name / "zarr.json", describe_label(plate, field, name))
     listed = read_attributes(folder / "labels").get("ome", {}).get("labels", [])
     write_group(files, folder / "labels", {"ome": v05.LabelsGroup(labels=sorted({*listed, name}))}, stamped=False)
 
@@ -159,6 +137,24 @@ def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
     return missing
 
 
+def read_image_plane(folder: Location, plate: Plate, index: PlaneIndex) -> NDArray[np.uint16]:
+    """Read one plane ``(y, x)`` of a field's image at full resolution.
+
+    Raises
+    ------
+    PlateError
+        If the image is not there, or damaged.
+
+    Notes
+    -----
+    An image that is laid out as :func:`write_field` does it is read without zarr-python, whose machinery takes longer
+    than reading and decompressing.
+    """
+    chunk = (_chunk_size(plate.shape[-2]), _chunk_size(plate.shape[-1]))
+    plane = read_plane(folder / "0", plate.shape, index, chunk, "tczyx", INTENSITY)
+    return np.asarray(open_level(folder)[index]) if plane is None else plane
+
+
 def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
     """Open one level of a multiscale image for reading.
 
@@ -176,7 +172,15 @@ def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
 def _open_store(folder: Location) -> Store:
     if isinstance(folder, Path):
         return LocalStore(folder, read_only=True)
-    return FsspecStore.from_url(str(folder), storage_options=dict(folder.storage_options), read_only=True)
+    return FsspecStore(_asynchronous(folder.fs), path=folder.path, read_only=True)
+
+
+@cache
+def _asynchronous(files: AbstractFileSystem) -> AbstractFileSystem:
+    """Open the same files for Zarr's event loop, once: by itself, fsspec does so for each thread that ever comes."""
+    if not files.async_impl:
+        return AsyncFileSystemWrapper(files, asynchronous=True)
+    return type(files)(*files.storage_args, **(files.storage_options | {"asynchronous": True}))
 
 
 def _write_levels(
@@ -206,35 +210,3 @@ def _write_levels(
 def _chunk_size(n: int) -> int:
     """Largest divisor of a side that makes a handy chunk; the whole side where there is none."""
     return next((size for size in range(min(n, MAX_CHUNK_PX), n // 16, -1) if n % size == 0), n)
-
-
-def _multiscale(plate: Plate, field: Field, *, axes: str, name: str | None = None) -> v05.Multiscale:
-    pixel = plate.pixel_size_um
-    dims = {
-        "t": DimSpec(name="t", unit="second"),
-        "c": DimSpec(name="c"),
-        "z": DimSpec(name="z", scale=plate.z_step_um, unit="micrometer", scale_factor=1),
-        "y": DimSpec(name="y", scale=pixel, unit="micrometer", translation=field.y_um),
-        "x": DimSpec(name="x", scale=pixel, unit="micrometer", translation=field.x_um),
-    }
-    n_levels = len(pyramid_shapes((plate.shape[-2], plate.shape[-1])))
-    return v05.Multiscale.from_dims([dims[axis] for axis in axes], name=name or str(field.index), n_levels=n_levels)
-
-
-def _omero_channels(
-    channels: Sequence[Channel], coarse: Mapping[tuple[int, ...], NDArray[Any]]
-) -> list[v05.OmeroChannel]:
-    described = []
-    for c, channel in enumerate(channels):
-        pixels = next((plane for index, plane in coarse.items() if index[1] == c), None)
-        low, high = (0.0, 65535.0) if pixels is None else (float(p) for p in np.percentile(pixels, (0.5, 99.5)))
-        low = min(low, 65534.0)
-        window = v05.OmeroWindow(start=low, end=max(high, low + 1), min=0, max=65535)
-        described.append(v05.OmeroChannel(label=channel.name, color=_colour(channel), active=True, window=window))
-    return described
-
-
-def _colour(channel: Channel) -> str:
-    if channel.kind != "fluorescence" or channel.emission_nm is None:
-        return "FFFFFF"
-    return next((colour for limit, colour in _EMISSION_COLOURS if channel.emission_nm < limit), "FF0000")

@@ -1,7 +1,7 @@
-"""Write whole planes as Zarr v3 shards.
+"""Write whole planes as Zarr v3 shards, and read them back.
 
-Zarr-python defines the arrays and reads them; for a plane that is one shard it spends several times longer on its
-machinery than on compressing (`benchmarks/shard.py`).
+Zarr-python defines the arrays, and reads those that others wrote. For a plane that is one shard it spends several times
+longer on its machinery than on compressing or decompressing (`benchmarks/shard.py`).
 """
 
 import struct
@@ -18,10 +18,13 @@ import zarr.codecs
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.location import Location
 
-_MISSING_CHUNK = struct.pack("<QQ", 2**64 - 1, 2**64 - 1)
+_MISSING = (2**64 - 1, 2**64 - 1)
+_MISSING_CHUNK = struct.pack("<QQ", *_MISSING)
+_CRC32C_BYTES = 4
 _SHUFFLES = {"bitshuffle": numcodecs.Blosc.BITSHUFFLE, "shuffle": numcodecs.Blosc.SHUFFLE}
 
 
@@ -68,10 +71,37 @@ def write_plane(
     codec: PlaneCodec,
 ) -> None:
     """Write one plane ``(y, x)`` of an array that :func:`create_sharded_array` made: its shard."""
-    if not plane.any():
-        return
-    key = "/".join(str(i) for i in (*index, 0, 0))
-    files.write(folder / "c" / key, encode_shard(plane, chunk, codec))
+    if plane.any():
+        files.write(_shard(folder, index), encode_shard(plane, chunk, codec))
+
+
+def read_plane(
+    folder: Location, shape: Sequence[int], index: Sequence[int], chunk: tuple[int, int], axes: str, codec: PlaneCodec
+) -> NDArray[Any] | None:
+    """Read one plane ``(y, x)`` of an array, or None if it is not one that :func:`create_sharded_array` made like this.
+
+    Raises
+    ------
+    PlateError
+        If the shard is damaged.
+    """
+    try:
+        if (folder / "zarr.json").read_bytes() != _array_document(tuple(shape), chunk, axes, codec):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    plane = np.zeros(shape[-2:], codec.dtype)
+    try:
+        content = _shard(folder, index).read_bytes()
+    except FileNotFoundError:
+        return plane
+    try:
+        decode_shard(content, plane, chunk)
+    except (ValueError, RuntimeError) as error:
+        raise PlateError(
+            f"{_shard(folder, index)} is damaged: {error}. Remove it and run `artmask ingest` again."
+        ) from error
+    return plane
 
 
 def encode_shard(plane: NDArray[Any], chunk: tuple[int, int], codec: PlaneCodec) -> bytes:
@@ -81,24 +111,69 @@ def encode_shard(plane: NDArray[Any], chunk: tuple[int, int], codec: PlaneCodec)
     ----------
     https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
     """
-    blosc = numcodecs.Blosc(cname=codec.name, clevel=codec.level, shuffle=_SHUFFLES[codec.shuffle])
-    height, width = chunk
+    # One block a chunk: left to itself, Blosc cuts chunks into blocks that take it half as long again.
+    n_bytes = chunk[0] * chunk[1] * np.dtype(codec.dtype).itemsize
+    blosc = numcodecs.Blosc(codec.name, codec.level, _SHUFFLES[codec.shuffle], blocksize=n_bytes)
     parts, index, offset = [], [], 0
-    for y in range(0, plane.shape[0], height):
-        for x in range(0, plane.shape[1], width):
-            pixels = np.ascontiguousarray(plane[y : y + height, x : x + width], dtype=codec.dtype)
-            if not pixels.any():
-                index.append(_MISSING_CHUNK)
-                continue
-            part = _with_crc32c(blosc.encode(pixels))
-            parts.append(part)
-            index.append(struct.pack("<QQ", offset, len(part)))
-            offset += len(part)
-    return b"".join([*parts, _with_crc32c(b"".join(index))])
+    for window in _windows(plane.shape, chunk):
+        pixels = np.ascontiguousarray(plane[window], dtype=codec.dtype)
+        if not pixels.any():
+            index.append(_MISSING_CHUNK)
+            continue
+        part = blosc.encode(pixels)
+        parts += [part, _crc32c(part)]
+        size = len(part) + _CRC32C_BYTES
+        index.append(struct.pack("<QQ", offset, size))
+        offset += size
+    offsets = b"".join(index)
+    return b"".join([*parts, offsets, _crc32c(offsets)])
 
 
-def _with_crc32c(content: bytes) -> bytes:
-    return content + struct.pack("<I", google_crc32c.value(content))
+def decode_shard(content: bytes, plane: NDArray[Any], chunk: tuple[int, int]) -> None:
+    """Decode what :func:`encode_shard` made into a plane ``(y, x)`` of zeros.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        If it is not what was written; the latter by Blosc.
+    """
+    windows = _windows(plane.shape, chunk)
+    start = len(content) - len(windows) * len(_MISSING_CHUNK) - _CRC32C_BYTES
+    if start < 0:
+        raise ValueError(f"{len(content)} bytes are too few")
+    index = _checked(content, start, len(content))
+    for window, place in zip(windows, struct.iter_unpack("<QQ", index), strict=True):
+        if place != _MISSING:
+            offset, size = place
+            pixels = numcodecs.Blosc().decode(_checked(content, offset, offset + size))
+            plane[window] = np.frombuffer(pixels, plane.dtype).reshape(chunk)
+
+
+def _shard(folder: Location, index: Sequence[int]) -> Location:
+    return folder / "c" / "/".join(str(i) for i in (*index, 0, 0))
+
+
+def _windows(shape: Sequence[int], chunk: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Chunks of a plane ``(y, x)`` that they divide, in the order of a shard's index."""
+    height, width = chunk
+    return [
+        (slice(y, y + height), slice(x, x + width))
+        for y in range(0, shape[0], height)
+        for x in range(0, shape[1], width)
+    ]
+
+
+def _crc32c(content: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(content))
+
+
+def _checked(content: bytes, start: int, stop: int) -> bytes:
+    """Cut out a part that ends with its crc32c, and leave that away."""
+    end = stop - _CRC32C_BYTES
+    part = content[start:end]
+    if _crc32c(part) != content[end:stop]:
+        raise ValueError("the checksum of its content is another one")
+    return part
 
 
 @cache

@@ -6,7 +6,7 @@ import pandas as pd
 
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.zarr_group import write_group
-from artifact_mask.location import Location
+from artifact_mask.location import Location, read_bytes
 
 _TABLE_ATTRIBUTES = {"type": "generic_table", "table_version": "1", "backend": "parquet"}
 
@@ -34,4 +34,4 @@ def write_tables(files: StagedFiles, plate: Location, tables: dict[str, pd.DataF
 
 def read_table(plate: Location, name: str) -> pd.DataFrame:
     """Read one table of a plate."""
-    return pd.read_parquet(io.BytesIO((plate / "tables" / name / "table.parquet").read_bytes()))
+    return pd.read_parquet(io.BytesIO(read_bytes(plate / "tables" / name / "table.parquet")))

@@ -25,17 +25,39 @@ def write_group(files: StagedFiles, folder: Location, attributes: Mapping[str, A
     stamped
         False for a group that is written more than once: it is left alone where nothing has changed.
     """
+    content = describe_group(attributes).encode()
+    if stamped:
+        files.write(folder / "zarr.json", content)
+    else:
+        files.write_if_changed(folder / "zarr.json", content)
+
+
+def describe_group(attributes: Mapping[str, Any]) -> str:
+    """``zarr.json`` of a group with some attributes; see :func:`write_group`."""
     # exclude_none as a whole: absent is what NGFF means by "not given".
     plain = {
         key: value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else value
         for key, value in attributes.items()
     }
-    document = {"zarr_format": 3, "node_type": "group", "attributes": plain}
-    content = json.dumps(document, indent=1).encode()
-    if stamped:
-        files.write(folder / "zarr.json", content)
-    else:
-        files.write_if_changed(folder / "zarr.json", content)
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": plain}, indent=1)
+
+
+def gap(name: str) -> str:
+    """Stand-in for a value that differs from group to group, until :func:`fill_gaps` sets it."""
+    return f"\0{name}"  # no text of a microscope holds a NUL
+
+
+def fill_gaps(document: str, values: Mapping[str, str | float]) -> bytes:
+    """Set the values of a document's gaps.
+
+    Examples
+    --------
+    >>> fill_gaps(json.dumps({"name": gap("name"), "y": gap("y")}), {"name": "0", "y": 1.5})
+    b'{"name": "0", "y": 1.5}'
+    """
+    for name, value in values.items():
+        document = document.replace(json.dumps(gap(name)), json.dumps(value))
+    return document.encode()
 
 
 def read_attributes(folder: Location) -> dict[str, Any]:

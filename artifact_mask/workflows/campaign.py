@@ -36,6 +36,21 @@ class Receipt(NamedTuple):
     n_bytes: int
 
 
+class Model(NamedTuple):
+    """A model that each worker loads once, before its first task.
+
+    Attributes
+    ----------
+    name
+        By which tasks find it.
+    load
+        Loads it, on the worker.
+    """
+
+    name: str
+    load: Callable[[], Any]
+
+
 class Stage(ABC):
     """One stage of the work on one plate.
 
@@ -123,7 +138,8 @@ def process_campaign(
     config: Mapping[str, Any],
     cluster: ClusterConfig,
     progress: Progress,
-    load_model: Callable[[], Any] | None = None,
+    model: Model | None = None,
+    use_gpus: bool = False,
 ) -> Summary:
     """Stream what is pending on some plates over a cluster: no barrier between plates, no plate stops another.
 
@@ -137,8 +153,10 @@ def process_campaign(
         Where to do it. It is not started if there is nothing to do.
     progress
         Listener.
-    load_model
-        Loads what tasks find on their worker.
+    model
+        What tasks find on their worker.
+    use_gpus
+        Whether the work gains from them.
 
     Raises
     ------
@@ -150,7 +168,9 @@ def process_campaign(
     start = time.perf_counter()
     campaign = _Campaign(planned, config, progress)
     with campaign:
-        for outcome in stream_on_cluster(campaign.works(), cluster=cluster, progress=progress, load_model=load_model):
+        for outcome in stream_on_cluster(
+            campaign.works(), cluster=cluster, progress=progress, model=model, use_gpus=use_gpus
+        ):
             campaign.settle(outcome)
     return replace(campaign.summary, seconds=time.perf_counter() - start)
 
@@ -160,17 +180,18 @@ def stream_on_cluster(
     *,
     cluster: ClusterConfig,
     progress: Progress,
-    load_model: Callable[[], Any] | None = None,
+    model: Model | None = None,
+    use_gpus: bool = False,
 ) -> Iterator[Outcome[Result]]:
     """Stream units over a cluster, which is not started if there are none."""
     first = next(works, None)
     if first is None:
         return
-    with start_cluster(cluster) as client:
+    with start_cluster(cluster, use_gpus=use_gpus) as client:
         if cluster.dashboard:
             progress.note(f"Dask dashboard: {client.dashboard_link}")
-        if load_model is not None:
-            place_model(client, load_model)
+        if model is not None:
+            place_model(client, model.load, model.name)
         yield from stream(client, chain([first], works))
 
 

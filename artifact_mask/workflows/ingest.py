@@ -66,7 +66,7 @@ class IngestStage(Stage):
     name = "ingest"
     plate: Location
     export: Export
-    fields_per_unit: int
+    fields_per_unit: int | None
 
     @cached_property
     def settings(self) -> dict[str, object]:

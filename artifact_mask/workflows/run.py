@@ -29,7 +29,7 @@ from artifact_mask.kernels.staining import optical_density, stained_fraction
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, Plate, Well
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
+from artifact_mask.workflows.campaign import Model, PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
@@ -88,7 +88,8 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         config=config.model_dump(mode="json"),
         cluster=config.cluster,
         progress=progress,
-        load_model=partial(_load_segmenter, model),
+        model=Model(digest, partial(_load_segmenter, config.model)),
+        use_gpus=True,
     )
 
 
@@ -103,7 +104,7 @@ class RunStage(Stage):
     ingest_digest: str
     model_digest: str
     parameters: _Parameters
-    fields_per_unit: int
+    fields_per_unit: int | None
 
     @property
     def settings(self) -> dict[str, object]:
@@ -118,7 +119,7 @@ class RunStage(Stage):
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the description of a unit's own well."""
         content = replace(self.content, wells=(self._wells[unit.well],))
-        return partial(_run_unit, journal, content, self.parameters, unit)
+        return partial(_run_unit, journal, content, self.parameters, self.model_digest, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
         """Labels and masked image."""
@@ -176,8 +177,8 @@ def find_channel(plate: Plate, name: str | None) -> int:
     return found[0]
 
 
-def _load_segmenter(model: Path) -> "Segmenter":
-    # Imported here, so that only workers pay for torch.
+def _load_segmenter(model: Path | None) -> "Segmenter":
+    # Imported here, so that only workers pay for torch. The default model is that of the worker's own installation.
     from artifact_mask.nn.predict import Segmenter
 
     return Segmenter.load(model)
@@ -197,8 +198,8 @@ def _owned(root: Location, key: FieldKey) -> list[Location]:
     return [folder / "labels" / LABEL_NAME, folder / "masked"]
 
 
-def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, unit: Unit) -> Receipt:
-    segmenter: Segmenter = worker_model()
+def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: str, unit: Unit) -> Receipt:
+    segmenter: Segmenter = worker_model(model)
     (well,) = plate.wells
     fields = {field.index: field for field in well.fields}
     planes_per_field = plate.shape[0] * plate.shape[2]

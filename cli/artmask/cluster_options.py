@@ -25,6 +25,9 @@ def _options(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes [default: what the machine carries].", rich_help_panel=_PANEL)
     ] = None,
+    threads_per_worker: Annotated[
+        int | None, typer.Option(help="Threads that each worker computes with.", rich_help_panel=_PANEL)
+    ] = None,
     min_workers: Annotated[
         int | None,
         typer.Option(
@@ -48,6 +51,7 @@ def _options(
     return {
         "kind": cluster,
         "workers": workers,
+        "threads_per_worker": threads_per_worker,
         "min_workers": min_workers,
         "options": parse_pairs(cluster_option, "--cluster-option", "queue=gpu"),
         "insecure": insecure,

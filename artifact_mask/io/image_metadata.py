@@ -1,0 +1,132 @@
+"""Metadata of the images of a field of view (NGFF 0.5).
+
+The fields of a plate differ in a few values. Documents are made with yaozarrs' models once, with gaps for these values:
+to model, check and print each anew would take eight times as long.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from yaozarrs import DimSpec, v05
+
+from artifact_mask.io.zarr_group import describe_group, fill_gaps, gap
+from artifact_mask.kernels.pyramid import pyramid_shapes
+from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate
+
+Coarse = Mapping[tuple[int, ...], NDArray[np.uint16]]
+"""Coarsest level of some planes, by ``(t, c, z)``."""
+
+_EMISSION_COLOURS = ((470, "0000FF"), (505, "00FFFF"), (560, "00FF00"), (590, "FFFF00"), (650, "FF8000"))
+
+
+class _Grid(NamedTuple):
+    """Pixels that the images of a plate share: ``(y, x)`` of them, and their sides."""
+
+    shape: tuple[int, int]
+    pixel_size_um: float
+    z_step_um: float
+
+
+def describe_field(plate: Plate, field: Field, missing: Mapping[PlaneIndex, str], coarse: Coarse) -> bytes:
+    """``zarr.json`` of a field's image, with the reason for each plane that has no pixels."""
+    document = _field_document(_grid(plate), plate.channels, tuple(missing.items()))
+    values = _name_and_place(str(field.index), field) | _windows(plate.shape[1], coarse)
+    return fill_gaps(document, values | {"field_id": field.field_id})
+
+
+def describe_masked(plate: Plate, field: Field, channel: int, coarse: Coarse) -> bytes:
+    """``zarr.json`` of the masked image of one channel."""
+    document = _masked_document(_grid(plate), plate.channels[channel])
+    return fill_gaps(document, _name_and_place("masked", field) | _windows(1, coarse))
+
+
+def describe_label(plate: Plate, field: Field, name: str) -> bytes:
+    """``zarr.json`` of a label image."""
+    return fill_gaps(_label_document(_grid(plate)), _name_and_place(name, field))
+
+
+@lru_cache
+def _field_document(grid: _Grid, channels: tuple[Channel, ...], missing: tuple[tuple[PlaneIndex, str], ...]) -> str:
+    planes = [{"tcz": list(index), "reason": reason} for index, reason in missing]
+    return describe_group(
+        {"ome": _image(grid, channels), "artmask": {"field_id": gap("field_id"), "missing_planes": planes}}
+    )
+
+
+@lru_cache
+def _masked_document(grid: _Grid, channel: Channel) -> str:
+    return describe_group({"ome": _image(grid, (channel,)), "artmask": {"fill": "median of the field"}})
+
+
+@lru_cache
+def _label_document(grid: _Grid) -> str:
+    image_label = v05.ImageLabel(
+        version="0.5",
+        colors=[v05.LabelColor.model_validate({"label-value": 1, "rgba": [255, 64, 64, 160]})],
+        source=v05.LabelSource(image="../../"),
+    )
+    image = v05.LabelImage.model_validate({"multiscales": [_multiscale(grid, axes="tzyx")], "image-label": image_label})
+    return describe_group({"ome": _with_gaps(image)})
+
+
+def _image(grid: _Grid, channels: Sequence[Channel]) -> dict[str, Any]:
+    window = v05.OmeroWindow(start=0, end=1, min=0, max=65535)
+    described = [
+        v05.OmeroChannel(label=channel.name, color=_colour(channel), active=True, window=window) for channel in channels
+    ]
+    multiscale = _multiscale(grid, axes="tczyx")
+    attributes = _with_gaps(v05.Image(multiscales=[multiscale], omero=v05.Omero(channels=described)))
+    for c, channel in enumerate(attributes["omero"]["channels"]):
+        channel["window"] |= {"start": gap(f"start{c}"), "end": gap(f"end{c}")}
+    return attributes
+
+
+def _multiscale(grid: _Grid, *, axes: str) -> v05.Multiscale:
+    dims = {
+        "t": DimSpec(name="t", unit="second"),
+        "c": DimSpec(name="c"),
+        "z": DimSpec(name="z", scale=grid.z_step_um, unit="micrometer", scale_factor=1),
+        "y": DimSpec(name="y", scale=grid.pixel_size_um, unit="micrometer", translation=0),
+        "x": DimSpec(name="x", scale=grid.pixel_size_um, unit="micrometer", translation=0),
+    }
+    n_levels = len(pyramid_shapes(grid.shape))
+    return v05.Multiscale.from_dims([dims[axis] for axis in axes], name=gap("name"), n_levels=n_levels)
+
+
+def _with_gaps(image: v05.Image | v05.LabelImage) -> dict[str, Any]:
+    """Attributes of an image, with gaps for the place of the field."""
+    attributes: dict[str, Any] = image.model_dump(mode="json", exclude_none=True)
+    for dataset in attributes["multiscales"][0]["datasets"]:
+        _, translation = dataset["coordinateTransformations"]
+        translation["translation"][-2:] = [gap("y_um"), gap("x_um")]
+    return attributes
+
+
+def _grid(plate: Plate) -> _Grid:
+    y, x = plate.shape[-2:]
+    return _Grid((y, x), plate.pixel_size_um, plate.z_step_um)
+
+
+def _name_and_place(name: str, field: Field) -> dict[str, str | float]:
+    # No negative zeros.
+    return {"name": name, "y_um": float(field.y_um) or 0.0, "x_um": float(field.x_um) or 0.0}
+
+
+def _windows(n_channels: int, coarse: Coarse) -> dict[str, str | float]:
+    """Range of grey values to show of each channel, from its first plane."""
+    windows: dict[str, str | float] = {}
+    for c in range(n_channels):
+        pixels = next((plane for index, plane in coarse.items() if index[1] == c), None)
+        low, high = (0.0, 65535.0) if pixels is None else (float(p) for p in np.percentile(pixels, (0.5, 99.5)))
+        low = min(low, 65534.0)
+        windows |= {f"start{c}": low, f"end{c}": max(high, low + 1)}
+    return windows
+
+
+def _colour(channel: Channel) -> str:
+    if channel.kind != "fluorescence" or channel.emission_nm is None:
+        return "FFFFFF"
+    return next((colour for limit, colour in _EMISSION_COLOURS if channel.emission_nm < limit), "FF0000")
