@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from distributed import Client
 
@@ -30,8 +31,11 @@ from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 
-HERE, THERE = "192.0.2.1", "192.0.2.2"
-"""Of a network that is reserved for documentation (RFC 5737): nobody else's."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUBNETS = [ip_network(f"10.213.{i}.0/30") for i in range(256)]
+"""Private ones; the first that this machine has no way to is taken."""
 NO_DEVICE = "02:00:00:00:00:00"
 START_S = 60
 LOOK_S = 0.2
@@ -51,15 +55,16 @@ class Link:
         self._how = how
         self.namespace = f"artmask-{os.getpid()}"
         self._devices = (f"am{os.getpid()}a", f"am{os.getpid()}b")
+        self.here, self.there = (str(host) for host in _free_subnet().hosts())
 
     def __enter__(self) -> "Link":
         here, there = self._devices
         try:
             _ip("netns", "add", self.namespace)
             _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.namespace)
-            _ip("addr", "add", f"{HERE}/30", "dev", here)
+            _ip("addr", "add", f"{self.here}/30", "dev", here)
             _ip("link", "set", here, "up")
-            self._inside("addr", "add", f"{THERE}/30", "dev", there)
+            self._inside("addr", "add", f"{self.there}/30", "dev", there)
             self._inside("link", "set", there, "up")
             self._inside("link", "set", "lo", "up")
         except BaseException:
@@ -78,8 +83,8 @@ class Link:
         if self._how == "down":
             _ip("link", "set", here, "down")
         else:
-            _ip("neighbour", "replace", THERE, "lladdr", NO_DEVICE, "dev", here, "nud", "permanent")
-            self._inside("neighbour", "replace", HERE, "lladdr", NO_DEVICE, "dev", there, "nud", "permanent")
+            _ip("neighbour", "replace", self.there, "lladdr", NO_DEVICE, "dev", here, "nud", "permanent")
+            self._inside("neighbour", "replace", self.here, "lladdr", NO_DEVICE, "dev", there, "nud", "permanent")
 
     def mend(self) -> None:
         """Let everything through again."""
@@ -87,8 +92,8 @@ class Link:
         if self._how == "down":
             _ip("link", "set", here, "up")
         else:
-            _ip("neighbour", "delete", THERE, "dev", here)
-            self._inside("neighbour", "delete", HERE, "dev", there)
+            _ip("neighbour", "delete", self.there, "dev", here)
+            self._inside("neighbour", "delete", self.here, "dev", there)
 
     def _inside(self, *arguments: str) -> None:
         _ip("-netns", self.namespace, *arguments)
@@ -173,15 +178,17 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> bool:
         dest=folder / "export", wells=arguments.wells, fields=arguments.fields, size=arguments.size
     )
     (measurement,) = simulate(campaign)
-    plain, disturbed = folder / "plain.zarr", folder / "disturbed.zarr"
-    ingest(IngestConfig(export=measurement, plate=plain, cluster=ClusterConfig(workers=2, dashboard=False)))
-    shutil.copytree(plain, disturbed)
-    shutil.copytree(beside(plain), beside(disturbed))
+    warm, plain, disturbed = (folder / f"{name}.zarr" for name in ("warm", "plain", "disturbed"))
+    ingest(IngestConfig(export=measurement, plate=warm, cluster=ClusterConfig(workers=2, dashboard=False)))
+    for copy in (plain, disturbed):
+        shutil.copytree(warm, copy)
+        shutil.copytree(beside(warm), beside(copy))
     n_fields = arguments.wells * arguments.fields
     with ExitStack() as stack:
         link = stack.enter_context(Link(arguments.how))
         address = _start_cluster(link, folder, arguments.timeout, stack)
         cluster = ClusterConfig(kind=address, threads_per_worker=1, insecure=True)
+        run(RunConfig(plates=(warm,), fields_per_unit=1, cluster=cluster))
         undisturbed = run(RunConfig(plates=(plain,), fields_per_unit=1, cluster=cluster))
         print(f"undisturbed: {n_fields} fields in {undisturbed.seconds:.1f} s")
         cutter = Cutter(link, address, after=n_fields // 4, seconds=arguments.seconds)
@@ -212,9 +219,9 @@ def _start_cluster(link: Link, folder: Path, timeout: str | None, stack: ExitSta
     quiet = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)]
     worker = [*dask, "worker", "--nthreads", "2", "--local-directory", str(folder), *quiet]
     commands = {
-        "scheduler": [*dask, "scheduler", "--host", HERE, "--port", "0", *quiet],
-        "worker here": [*worker, "--host", HERE],
-        "worker there": ["ip", "netns", "exec", link.namespace, *worker, "--host", THERE],
+        "scheduler": [*dask, "scheduler", "--host", link.here, "--port", "0", *quiet],
+        "worker here": [*worker, "--host", link.here],
+        "worker there": ["ip", "netns", "exec", link.namespace, *worker, "--host", link.there],
     }
     started = {
         name: stack.enter_context(_process(command, folder / f"{name}.log", environment))
@@ -272,6 +279,16 @@ def _rows(plate: Path) -> int:
 
 def _contents(root: Path) -> dict[str, bytes]:
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def _free_subnet() -> IPv4Network:
+    listed = subprocess.run(
+        ["ip", "-json", "route", "show", "table", "all"], check=True, capture_output=True, timeout=10
+    )
+    routes = [
+        route["dst"] for route in json.loads(listed.stdout) if route["dst"] != "default" and ":" not in route["dst"]
+    ]
+    return next(net for net in SUBNETS if not any(net.overlaps(ip_network(route)) for route in routes))
 
 
 def _ip(*arguments: str) -> None:

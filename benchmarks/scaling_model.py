@@ -1,7 +1,7 @@
 """What a campaign will take on 1, 8 or 64 GPUs: a small model of where the bottleneck is.
 
-`python benchmarks/scaling_model.py` prints the tables of `docs/scaling.md`. Every stage of the way has a rate, fields flow
-through all of them at once, and the slowest one decides. Each constant says where it comes from; change the ones that
+`python benchmarks/scaling_model.py` prints the tables of `docs/scaling.md`. Every stage of the way has a rate, fields
+flow through all of them at once, and the slowest one decides. Each constant says where it comes from; change those that
 are your machine's.
 """
 

@@ -1,4 +1,5 @@
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,16 @@ def client() -> "Iterator[Client]":
 
     with start_cluster(ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(client: "Client") -> "Iterator[None]":
+    """Let all workflows of a module in this process use the session's cluster, instead of starting one each."""
+    from artifact_mask.workflows import campaign
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(campaign, "start_cluster", lambda config, **_: nullcontext(client))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import artmask
 from exports import make_plate, write_export
 
 from artifact_mask.config import RunConfig, load_config
@@ -25,12 +26,6 @@ HEAVY = {
     "skimage",
     "scipy",
 }
-
-
-def artmask(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "artmask", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
-    )
 
 
 def test_help_imports_no_heavy_package():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaozarrs
-from distributed import Client
+from commands import artmask, run_here
 from exports import CHANNELS, Place, make_plate, places, plane_pixels, small_screen, write_export
 from stores import writing
 
@@ -32,7 +31,8 @@ from artifact_mask.metadata import Plate
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest, read_ingest
 from artifact_mask.workflows.progress import Silent, Summary
-from artmask import app
+
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -78,28 +78,12 @@ def records_of(plate: Path) -> list[Path]:
     return [folder for folder in beside(plate).iterdir() if folder.name != "lease"]
 
 
-def artmask(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "artmask", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
-
-
 def assert_whole(root: Path, plate: Plate, *, without: tuple[str, ...] = ()) -> None:
     """Every pixel of the plate equals that of its file, and planes of the files in ``without`` have no pixel."""
     for place in places(plate):
         found = np.asarray(open_level(root / place.well.path / str(place.field.index))[place.plane])
         expected = 0 if place.file in without else plane_pixels(plate, place)
         np.testing.assert_array_equal(found, np.broadcast_to(np.uint16(expected), plate.shape[-2:]))
-
-
-@pytest.fixture(autouse=True)
-def _one_cluster_for_all(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no cluster for each ingest in this process: all use the session's."""
-
-    @contextmanager
-    def start(config: ClusterConfig, **_: Any) -> Iterator[Client]:
-        yield client
-
-    monkeypatch.setattr(campaign, "start_cluster", start)
 
 
 @pytest.fixture
@@ -529,15 +513,6 @@ def test_the_command_ends_with_1_on_an_error(tmp_path: Path) -> None:
 
 def test_the_command_ends_with_2_on_wrong_usage(tmp_path: Path) -> None:
     assert_one_message(artmask("ingest", tmp_path, tmp_path / "p.zarr", "--misspelt"), 2, "--misspelt")
-
-
-def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Exit code of the command line, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["artmask", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.mark.parametrize(

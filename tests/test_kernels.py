@@ -13,7 +13,7 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
-from artifact_mask.kernels.staining import optical_density, stained_fraction, stained_fractions
+from artifact_mask.kernels.staining import stained_fractions
 
 IMAGES = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 65535))
 MAPS = arrays(np.float32, (9, 11), elements=st.sampled_from([0.0, 0.4, 0.6, 1.0]))
@@ -156,11 +156,11 @@ def test_full_scale_does_not_overflow():
 
 
 def test_stained_fraction_leaves_the_mask_out_of_the_denominator():
-    density = optical_density(np.array([[100, 50, 50, 100]]), np.full((1, 4), 100, np.float32))
+    image, background = np.array([[100, 50, 50, 100]]), np.full((1, 4), 100, np.float32)
     nothing, half = np.zeros((1, 4), bool), np.array([[False, True, False, False]])
-    assert stained_fraction(density, nothing, threshold=0.2) == 0.5
-    assert stained_fraction(density, half, threshold=0.2) == pytest.approx(1 / 3)
-    assert np.isnan(stained_fraction(density, ~nothing, threshold=0.2))
+    assert stained_fractions(image, background, nothing, threshold=0.2) == (0.5, 0.5)
+    assert stained_fractions(image, background, half, threshold=0.2) == (0.5, pytest.approx(1 / 3))
+    assert np.isnan(stained_fractions(image, background, ~nothing, threshold=0.2)[1])
 
 
 @given(image=IMAGES, level=st.floats(1, 70000), threshold=st.sampled_from([0.05, 0.1, 0.5]))

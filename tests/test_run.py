@@ -18,6 +18,7 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
+from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import digest_of
 from artifact_mask.errors import ModelError, PlateError
 from artifact_mask.io.ome_zarr import open_level
@@ -26,10 +27,13 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_objects
 from artifact_mask.nn.model_card import default_model_path, read_card
 from artifact_mask.nn.predict import Segmenter
+from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import find_channel, run
 from artifact_mask.workflows.simulate import simulate
+
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 BROKEN = "r02c03f02p01-ch1sk1fk1fl1.tiff"
@@ -44,7 +48,7 @@ class Notes(Silent):
 
 
 @pytest.fixture(scope="module")
-def plate(tmp_path_factory):
+def plate(shared_cluster, tmp_path_factory):
     """Ingested plate of 2 wells x 3 fields x 2 channels; the brightfield of one field is cut off. Not to be changed."""
     folder = tmp_path_factory.mktemp("campaign")
     (export,) = simulate(SimulateConfig(dest=folder / "export", wells=2, fields=3, size=300, channels=2, seed=3))
@@ -181,11 +185,12 @@ def test_second_run_tries_the_failed_field_and_touches_no_other(finished):
     assert {file: file.stat().st_mtime_ns for file in plate.glob("B/**/*") if file.is_file()} == before
 
 
-def test_run_of_a_finished_clean_plate_starts_no_cluster(tmp_path):
+def test_run_of_a_finished_clean_plate_starts_no_cluster(tmp_path, monkeypatch):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=1, size=128))
     ingest(IngestConfig(export=export, plate=tmp_path / "p.zarr", cluster=CLUSTER))
     run(_config(tmp_path / "p.zarr"))
     listener = Notes()
+    monkeypatch.setattr(campaign, "start_cluster", None)
     summary = run(_config(tmp_path / "p.zarr"), listener)
     assert summary.n_resumed == 1
     assert listener.notes == []
@@ -266,7 +271,9 @@ def test_file_that_is_no_model_is_refused_before_anything_is_written(plate, tmp_
     assert _files(copy) == before
 
 
-def test_model_with_foreign_weights_ends_the_run_with_its_own_error(plate, tmp_path):
+def test_model_with_foreign_weights_ends_the_run_with_its_own_error(plate, tmp_path, monkeypatch):
+    # On a cluster of its own: what cannot be loaded would stop every worker that comes later.
+    monkeypatch.setattr(campaign, "start_cluster", start_cluster)
     copy = _copy(plate, tmp_path)
     bad = tmp_path / "model.safetensors"
     with default_model_path().open("rb") as file:

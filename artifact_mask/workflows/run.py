@@ -20,12 +20,12 @@ from artifact_mask.engine.placement import worker_model
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ImageError, PlateError
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.io.ome_zarr import open_level, read_missing_planes, write_labels, write_masked
+from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes, write_labels, write_masked
 from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
-from artifact_mask.kernels.staining import optical_density, stained_fraction
+from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, Plate, Well
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
@@ -239,10 +239,9 @@ def _read_planes(folder: Location, plate: Plate, parameters: _Parameters, card: 
     gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
     if gaps:
         raise ImageError(f"{plate.channels[channel].name} is missing: {gaps[0]}")
-    image = open_level(folder)
     planes = _Planes([], [], [], [])
     for t, z in np.ndindex(plate.shape[0], plate.shape[2]):
-        pixels = np.asarray(image[t, channel, z])
+        pixels = read_image_plane(folder, plate, (t, channel, z))
         background = estimate_background(pixels)
         planes.tz.append((t, z))
         planes.pixels.append(pixels)
@@ -269,19 +268,17 @@ def _write_results(
     ):
         labels = label_objects(probability, threshold=parameters.threshold, min_object_px=parameters.min_object_px)
         mask = labels > 0
-        density = optical_density(pixels, background)
         areas = object_areas(labels)
+        stained_raw, stained = stained_fractions(pixels, background, mask, threshold=parameters.stain_threshold_od)
         measured.append(
             {
                 "background": float(background.mean()),
-                "artifact_fraction": float(mask.mean()),
+                "artifact_fraction": float(areas.sum()) / labels.size,
                 "n_artifacts": int(areas.size),
                 "artifact_area_um2": float(areas.sum()) * plate.pixel_size_um**2,
                 "largest_artifact_um2": float(areas.max(initial=0)) * plate.pixel_size_um**2,
-                "stained_fraction_raw": stained_fraction(
-                    density, np.zeros_like(mask), threshold=parameters.stain_threshold_od
-                ),
-                "stained_fraction": stained_fraction(density, mask, threshold=parameters.stain_threshold_od),
+                "stained_fraction_raw": stained_raw,
+                "stained_fraction": stained,
             }
         )
         labelled.append(((t, z), labels))
@@ -294,7 +291,8 @@ def _write_results(
 def _predict(contrasts: list[NDArray[np.float32]], scale: float, segmenter: "Segmenter") -> list[NDArray[np.float32]]:
     """Predict planes ``(y, x)`` at the model's own pixel size, ``scale`` times finer than theirs."""
     if scale == 1:
-        return list(segmenter.predict(np.stack(contrasts)))
+        planes = contrasts[0][np.newaxis] if len(contrasts) == 1 else np.stack(contrasts)
+        return list(segmenter.predict(planes))
     shape = contrasts[0].shape
     finer = tuple(max(1, round(n * scale)) for n in shape)
     resampled = [resize(c, finer, order=1, anti_aliasing=scale < 1, preserve_range=True) for c in contrasts]
