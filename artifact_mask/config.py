@@ -3,11 +3,11 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from artifact_mask.errors import ConfigError
 from artifact_mask.location import LocalPath, StoreLocation
@@ -104,6 +104,12 @@ def _parse(text: str) -> Any:
         return text
 
 
+Plates = Annotated[
+    tuple[StoreLocation, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str | Path) else given)
+]
+"""One plate, or several."""
+
+
 class IngestConfig(Frozen):
     """From an export of Harmony to an OME-Zarr plate."""
 
@@ -125,9 +131,7 @@ class IngestConfig(Frozen):
 class RunConfig(Frozen):
     """Find artifacts on a plate, mask them, and measure."""
 
-    plates: tuple[StoreLocation, ...] = Field(
-        min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates."
-    )
+    plates: Plates = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
     channel: str | None = Field(
         default=None, description="Name of the channel to segment; by default the brightfield one."
     )
@@ -155,7 +159,7 @@ class RunConfig(Frozen):
 class VerifyConfig(Frozen):
     """Compare the files of plates with their records."""
 
-    plates: tuple[StoreLocation, ...] = Field(min_length=1, description="Plates, or folders of plates.")
+    plates: Plates = Field(min_length=1, description="Plates, or folders of plates.")
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
 
 

@@ -43,7 +43,8 @@ def to_location(place: str | Location) -> Location:
     # Other machines write to the same store: a listing that was remembered would be a wrong one.
     options: dict[str, Any] = {"use_listings_cache": False} | (_S3 if protocol in ("s3", "s3a") else {})
     given = place.storage_options if isinstance(place, UPath) else {}
-    return UPath(text, **(options | dict(given)))
+    url: UPath = UPath(text, **(options | dict(given)))
+    return url
 
 
 def read_bytes(file: Location) -> bytes:

@@ -3,6 +3,9 @@
 For Linux and root. The worker is in a network namespace of its own, which a pair of virtual Ethernet devices joins to
 a scheduler outside of it; a second worker is beside the scheduler. A plate is run on undisturbed, then a copy of it
 with the cut. At the end every field of the copy must be done once, without a failure, and every byte be the same.
+
+With 192 fields (`--wells 48`) a run on two cores outlasts a cut of a minute. After half a minute of silence Dask gives
+the worker up, which then ends instead of coming back: its units are done by the other one.
 """
 
 import argparse

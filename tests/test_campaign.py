@@ -15,7 +15,7 @@ from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, beside, digest_of, hold_plate, plan_units
 from artifact_mask.engine.stream import Outcome
 from artifact_mask.errors import LeaseError, PlateError, StorageError
-from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.location import Location
 from artifact_mask.workflows import campaign as campaign_module
 from artifact_mask.workflows.campaign import (
@@ -26,6 +26,7 @@ from artifact_mask.workflows.campaign import (
     _Campaign,
     process_campaign,
     process_unit,
+    retry_writing,
 )
 from artifact_mask.workflows.progress import Silent
 
@@ -247,6 +248,26 @@ def test_no_cluster_is_started_where_nothing_is_to_do(tmp_path: Path, monkeypatc
 def test_a_full_disk_is_an_error_of_all_plates(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="full"):
         do(Letters(tmp_path / "a.zarr"), StorageError("the disk is full"), Letters(tmp_path / "b.zarr"))
+
+
+def test_an_attempt_to_write_that_failed_leaves_nothing_in_the_next_one(tmp_path: Path) -> None:
+    plate = tmp_path / "p.zarr"
+    (tmp_path / "staging").mkdir()
+    files = StagedFiles(plate, tmp_path / "staging")
+    attempts: list[int] = []
+
+    def write() -> Row:
+        attempts.append(1)
+        files.write(plate / f"attempt{len(attempts)}", b"x")
+        if len(attempts) == 1:
+            raise TimeoutError("the file server is away")
+        return {}
+
+    retry_writing(files, write)
+    assert list(files.stamps) == ["attempt2"]
+    publish([files])
+    assert list(read_tree(plate)) == ["attempt2"]
+    assert list((tmp_path / "staging").iterdir()) == []
 
 
 # Tasks that were thought dead

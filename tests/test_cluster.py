@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from distributed.security import Security
 from pydantic import ValidationError
 
 from artifact_mask.config import ClusterConfig
+from artifact_mask.engine import cluster as cluster_module
 from artifact_mask.engine import jobs
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.machine import MEMORY_PER_WORKER, Machine, share, visible_gpus
@@ -446,3 +448,17 @@ def test_kubernetes_takes_what_it_is_given() -> None:
     arguments = jobs.kubernetes_arguments(config, {"image": "lab/artmask"})
     assert {"image", "namespace", "resources", "env"} <= jobs.kubernetes_options()
     assert set(arguments) <= jobs.kubernetes_options() | {"n_workers", "worker_command", "quiet"}
+
+
+def test_a_worker_that_its_nanny_does_not_start_again_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "REPLACE_AFTER_S", 0.5)
+    with start_cluster(ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)) as client:
+        client.wait_for_workers(2, timeout=30)
+        nannies = client.cluster.workers
+        lost = nannies[0]
+        lost.auto_restart = False
+        lost.process.on_exit = None  # what a death in the wrong moment comes to
+        os.kill(lost.pid, signal.SIGKILL)
+        until(lambda: lost not in client.cluster.workers.values() and len(nannies) == 2)
+        client.wait_for_workers(2, timeout=30)
+        assert squares(client) == [i * i for i in range(1, 9)]

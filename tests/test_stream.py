@@ -18,7 +18,7 @@ from artifact_mask.config import ClusterConfig
 from artifact_mask.engine import stream as stream_module
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import Unit
-from artifact_mask.engine.placement import LoadModel, place_model, worker_model
+from artifact_mask.engine.placement import LoadModel, placed_model, worker_model
 from artifact_mask.engine.stream import WINDOW_PER_WORKER, Outcome, Work, stream
 from artifact_mask.errors import ClusterError, LeaseError, ModelError, StorageError
 
@@ -280,23 +280,28 @@ def test_a_model_is_loaded_once_on_each_worker(client: Client, tmp_path: Path) -
     def task(unit: Unit) -> tuple[int, int]:
         return worker_model("model")["pid"], os.getpid()
 
-    place_model(client, load, "model")
-    outcomes = run_all(client, task, units_of(40))
+    with placed_model(client, load, "model"):
+        outcomes = run_all(client, task, units_of(40))
     assert all(o.receipt[0] == o.receipt[1] for o in outcomes)
     pids = set(client.run(os.getpid).values())
     assert {int(file.name) for file in tmp_path.iterdir()} == pids
     assert [file.read_text() for file in tmp_path.iterdir()] == ["x", "x"]
 
 
-def test_another_model_takes_the_place_of_the_first(client: Client) -> None:
-    for name in ("first", "second"):
-        place_model(client, partial(str, name), "model")
-        outcomes = run_all(client, lambda unit: worker_model("model"), units_of(6))
-        assert {o.receipt for o in outcomes} == {name}
+def test_runs_that_share_workers_have_a_model_each(client: Client) -> None:
+    with placed_model(client, partial(str, "first"), "1"), placed_model(client, partial(str, "second"), "2"):
+        outcomes = run_all(client, lambda unit: (worker_model("1"), worker_model("2")), units_of(6))
+    assert {o.receipt for o in outcomes} == {("first", "second")}
+
+
+def test_a_model_is_taken_off_the_workers_when_its_run_ends(client: Client) -> None:
+    name = LoadModel(str, "model").name
+    with placed_model(client, partial(str, "x"), "model"):
+        assert all(client.run(lambda dask_worker: name in dask_worker.plugins).values())
+    assert not any(client.run(lambda dask_worker: name in dask_worker.plugins).values())
 
 
 def test_a_worker_that_takes_the_place_of_a_dead_one_has_the_model(client: Client) -> None:
-    place_model(client, lambda: "model", "model")
     before = set(client.run(os.getpid).values())
 
     def task(unit: Unit) -> object:
@@ -304,20 +309,23 @@ def test_a_worker_that_takes_the_place_of_a_dead_one_has_the_model(client: Clien
             os._exit(1)
         return worker_model("model")
 
-    outcomes = run_all(client, task, units_of(6))
-    assert {o.receipt for o in outcomes if o.error is None} <= {"model"}
-    client.wait_for_workers(2, timeout=30)
-    assert set(client.run(os.getpid).values()) != before
-    found = client.run(lambda dask_worker: LoadModel(str, "model").name in dask_worker.plugins)
-    assert list(found.values()) == [True, True]
+    with placed_model(client, lambda: "x", "model"):
+        outcomes = run_all(client, task, units_of(6))
+        assert {o.receipt for o in outcomes if o.error is None} <= {"x"}
+        client.wait_for_workers(2, timeout=30)
+        assert set(client.run(os.getpid).values()) != before
+        found = client.run(lambda dask_worker: LoadModel(str, "model").name in dask_worker.plugins)
+        assert list(found.values()) == [True, True]
 
 
-def test_a_model_that_cannot_be_loaded_is_an_error_at_once(client: Client) -> None:
+def test_a_model_that_cannot_be_loaded_is_an_error_at_once_and_is_forgotten(client: Client) -> None:
     def load() -> None:
         raise ModelError("x.safetensors is no model")
 
-    with pytest.raises(ModelError, match="is no model"):
-        place_model(client, load, "model")
+    with pytest.raises(ModelError, match="is no model"), placed_model(client, load, "broken"):
+        pass
+    placed = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
+    assert LoadModel(str, "broken").name not in placed
 
 
 def test_clusters_stand_side_by_side_and_listen_to_this_machine_only(client: Client) -> None:

@@ -178,10 +178,13 @@ def test_a_damaged_file_is_named_and_its_field_alone_is_done_again(
     assert "B03 field 2" in line
     assert reason in line
     assert f"artmask {stage}" in line
-    assert "1 fields failed" in said
+    assert "1 field failed" in said
     # It only looks.
     assert states(screen.plate) == before
     assert [key for key, record in records(screen.plate, stage).items() if record.failed] == [("B/3", 1)]
+    # Nor does it forget.
+    assert run_here(monkeypatch, "verify", screen.plate) == 3
+    assert "B03 field 2" in capsys.readouterr().out
     other = "run" if stage == "ingest" else "ingest"
     assert not any(record.failed for record in records(screen.plate, other).values())
 

@@ -12,6 +12,7 @@ import dask
 from distributed import Client, LocalCluster, performance_report
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
+from tornado.ioloop import PeriodicCallback
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.jobs import batch_options, kubernetes_options, open_batch, start_kubernetes
@@ -42,6 +43,7 @@ _SETTINGS = {
 }
 _WAIT_S = {"slurm": 600, "pbs": 600, "sge": 600, "lsf": 600, "kubernetes": 600}
 _DEFAULT_WAIT_S = 60
+REPLACE_AFTER_S = 10.0
 _LOOK_AT = {
     "slurm": "squeue, and the jobs' logs: slurm-*.out, or where the option log_directory says",
     "pbs": "qstat, and the jobs' logs: the option log_directory says where they are written",
@@ -204,7 +206,26 @@ class PinnedCluster(LocalCluster):
     def __init__(self, part: Share, gpus: tuple[str, ...], **options: Any) -> None:
         self._part = part
         self._gpus = gpus
+        self._missing: set[Any] = set()
         super().__init__(n_workers=0, **options)  # type: ignore[no-untyped-call]
+        self.periodic_callbacks["replace"] = PeriodicCallback(self._replace_lost, 1000 * REPLACE_AFTER_S)
+        self.sync(self._watch)  # type: ignore[no-untyped-call]
+
+    async def _watch(self) -> None:
+        self.periodic_callbacks["replace"].start()
+
+    async def _replace_lost(self) -> None:
+        """Start another worker for one that has had no process for a while.
+
+        A nanny does not start its worker again if that dies in the moment between its start and the nanny's notice.
+        """
+        missing = {name for name, nanny in self.workers.items() if not nanny.is_alive()}
+        for name in missing & self._missing & self.worker_spec.keys():
+            del self.worker_spec[name]
+            self.worker_spec.update(self.new_worker_spec())
+        if len(self.worker_spec.keys() & self.workers.keys()) < len(self.worker_spec):
+            await self._correct_state()  # type: ignore[no-untyped-call]
+        self._missing = missing
 
     def new_worker_spec(self) -> dict[Any, Any]:
         """Return name and specification of another worker; called by Dask."""

@@ -1,7 +1,8 @@
 """What workers need: the same software, their number of threads, a model that is loaded once, tasks that fit them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin, get_worker
@@ -64,13 +65,21 @@ class LoadModel(WorkerPlugin):
         self.model = self._load()
 
 
-def place_model(client: Client, load: Callable[[], Any], name: str) -> None:
-    """Load a model on all workers, present and future; an error of ``load`` is raised here."""
-    client.register_plugin(LoadModel(load, name))
+@contextmanager
+def placed_model(client: Client, load: Callable[[], Any], name: str) -> Iterator[None]:
+    """Keep a model on all workers, present and future; an error of ``load`` is raised here."""
+    try:
+        client.register_plugin(LoadModel(load, name))
+        yield
+    finally:
+        # A scheduler that goes on would make every later worker load it; one that was lost forgets by itself.
+        with suppress(Exception):
+            if client.status == "running":
+                client.unregister_worker_plugin(_plugin_name(name))
 
 
 def worker_model(name: str) -> Any:
-    """Return the model that :func:`place_model` put on the worker that runs the calling task."""
+    """Return the model that :func:`placed_model` keeps on the worker that runs the calling task."""
     plugin = get_worker().plugins[_plugin_name(name)]
     assert isinstance(plugin, LoadModel)
     return plugin.model

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, as_completed
 
@@ -19,6 +19,7 @@ WINDOW_PER_WORKER = 3
 _HOPELESS = (StorageError, ModelError, LeaseError)
 """Errors that every other unit would meet as well."""
 _LOOK_AT_WORKERS_S = 2.0
+_MISS_WORKERS_S = 120.0
 _SCHEDULER_ANSWERS_S = 20.0
 
 
@@ -68,7 +69,9 @@ class _Attempt(Generic[Receipt]):
         return [_Attempt(replace(self.work, unit=half)) for half in self.work.unit.halves()]
 
 
-def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[Receipt]]:
+def stream(
+    client: Client, works: Iterable[Work[Receipt]], *, note: Callable[[str], object] = lambda message: None
+) -> Iterator[Outcome[Receipt]]:
     """Run units on a cluster and yield the outcomes as they come.
 
     Parameters
@@ -77,6 +80,8 @@ def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[R
         Of the cluster.
     works
         Taken as room becomes free, so that neither client nor scheduler ever holds the campaign.
+    note
+        Told when all workers have been away for a while; they may be waiting in a batch system's queue.
 
     Notes
     -----
@@ -96,7 +101,7 @@ def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[R
     suspects: deque[_Attempt[Receipt]] = deque()
     in_flight: dict[Future[Receipt], _Attempt[Receipt]] = {}
     completed = as_completed(loop=client.loop, with_results=False)
-    window = _Window(client)
+    window = _Window(client, note)
 
     def take(room: int) -> Iterator[_Attempt[Receipt]]:
         for _ in range(room):
@@ -123,7 +128,7 @@ def stream(client: Client, works: Iterable[Work[Receipt]]) -> Iterator[Outcome[R
             if not suspects:
                 return
             submit([suspects.popleft()])
-        for future, receipt, error in _results(client, completed.next_batch()):
+        for future, receipt, error in _results(client, window.next_batch(completed)):
             if isinstance(error, _UnderWayError):
                 # Its worker died with the result before it was fetched; the scheduler computes it again.
                 completed.add(future)
@@ -164,9 +169,10 @@ class _UnderWayError(Exception):
 class _Window:
     """How much may be in flight, and what each task asks for; workers may come and go."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, note: Callable[[str], object]) -> None:
         self._client = client
-        self._looked = -float("inf")
+        self._note = note
+        self._looked = self._there = -float("inf")
         self._size = 1
         self._resources: dict[str, float] | None = None
 
@@ -182,12 +188,33 @@ class _Window:
         self._look()
         return self._resources
 
+    def next_batch(self, completed: "as_completed") -> "list[Future[Any]]":
+        """Wait for futures that came to an end."""
+        batch: list[Future[Any]] = completed.next_batch(block=False)
+        while not batch:
+            with completed.thread_condition:
+                completed.thread_condition.wait(timeout=0.1)
+            self._look()
+            batch = completed.next_batch(block=False)
+        return batch
+
     def _look(self) -> None:
-        if time.monotonic() - self._looked < _LOOK_AT_WORKERS_S:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_AT_WORKERS_S:
             return
-        self._size = WINDOW_PER_WORKER * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
-        self._resources = task_resources(self._client)
-        self._looked = time.monotonic()
+        self._looked = now
+        try:
+            n_workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._resources = task_resources(self._client)
+        except Exception:
+            _require_scheduler(self._client)
+            return
+        self._size = WINDOW_PER_WORKER * max(1, n_workers)
+        if n_workers or self._there < 0:
+            self._there = now
+        elif now - self._there > _MISS_WORKERS_S:
+            self._note(f"No worker has been there for {_MISS_WORKERS_S:.0f} s; the work goes on as soon as one is.")
+            self._there = now
 
 
 def _call(task: Callable[[], Receipt]) -> Receipt:

@@ -63,10 +63,8 @@ class StagedFiles:
         self.stamps: dict[str, FileStamp] = {}
         self._renames: list[tuple[str, str]] = []
         self._puts: list[Future[None]] = []
-        self._folder = ""
-        if isinstance(root, Path):
-            self._folder = f"{staging}/{uuid.uuid4().hex}"
-            os.mkdir(self._folder)
+        self._folder = f"{staging}/{uuid.uuid4().hex}" if isinstance(root, Path) else ""
+        self.restart()
 
     def write(self, path: Location, content: bytes, *, stamped: bool = True) -> None:
         """Write a file of the store.
@@ -85,7 +83,7 @@ class StagedFiles:
             self.stamps[name] = FileStamp(len(content), google_crc32c.value(content))
         if isinstance(path, Path):
             temporary = f"{self._folder}/{len(self._renames)}"
-            with open(temporary, "wb") as file:  # over what an attempt has left that failed
+            with open(temporary, "wb") as file:
                 file.write(content)
             self._renames.append((temporary, str(path)))
         else:
@@ -98,6 +96,13 @@ class StagedFiles:
                 self.write(path, content, stamped=False)
         else:
             self._put(partial(_put_if_changed, path, content))
+
+    def restart(self) -> None:
+        """Forget what an attempt has written that failed, and begin anew."""
+        self.discard()
+        self.stamps.clear()
+        if self._folder:
+            os.mkdir(self._folder)
 
     def discard(self) -> None:
         """Forget what is not published yet; what is on its way to an object store arrives before this returns."""

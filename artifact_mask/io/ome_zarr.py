@@ -164,7 +164,7 @@ def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
         If it is not there.
     """
     try:
-        return zarr.open_array(_open_store(folder / str(level)), mode="r")
+        return zarr.open_array(_open_store(folder / str(level)), mode="r", zarr_format=3)
     except (FileNotFoundError, NodeNotFoundError, ContainsArrayError) as error:
         raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again") from error
 

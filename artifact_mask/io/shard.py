@@ -20,7 +20,7 @@ from zarr.storage import MemoryStore
 
 from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.location import Location
+from artifact_mask.location import Location, read_bytes
 
 _MISSING = (2**64 - 1, 2**64 - 1)
 _MISSING_CHUNK = struct.pack("<QQ", *_MISSING)
@@ -86,13 +86,13 @@ def read_plane(
         If the shard is damaged.
     """
     try:
-        if (folder / "zarr.json").read_bytes() != _array_document(tuple(shape), chunk, axes, codec):
+        if read_bytes(folder / "zarr.json") != _array_document(tuple(shape), chunk, axes, codec):
             return None
     except (FileNotFoundError, NotADirectoryError):
         return None
     plane = np.zeros(shape[-2:], codec.dtype)
     try:
-        content = _shard(folder, index).read_bytes()
+        content = read_bytes(_shard(folder, index))
     except FileNotFoundError:
         return plane
     try:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.location import Location
+from artifact_mask.location import Location, read_bytes
 
 
 def write_group(files: StagedFiles, folder: Location, attributes: Mapping[str, Any], *, stamped: bool = True) -> None:
@@ -69,7 +69,7 @@ def read_attributes(folder: Location) -> dict[str, Any]:
         If the metadata is damaged.
     """
     try:
-        document = json.loads((folder / "zarr.json").read_bytes())
+        document = json.loads(read_bytes(folder / "zarr.json"))
         attributes: dict[str, Any] = document.get("attributes", {})
     except (FileNotFoundError, NotADirectoryError):
         return {}

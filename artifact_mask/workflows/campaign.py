@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pandas as pd
@@ -13,8 +14,8 @@ import pandas as pd
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, hold_plate
-from artifact_mask.engine.placement import place_model
-from artifact_mask.engine.retry import FULL_DISK
+from artifact_mask.engine.placement import placed_model
+from artifact_mask.engine.retry import FULL_DISK, retry
 from artifact_mask.engine.stream import Outcome, Work, stream
 from artifact_mask.engine.worker_log import log_unit
 from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
@@ -42,7 +43,7 @@ class Model(NamedTuple):
     Attributes
     ----------
     name
-        By which tasks find it.
+        By which tasks find it; of this run alone, for others may use the same workers.
     load
         Loads it, on the worker.
     """
@@ -187,12 +188,12 @@ def stream_on_cluster(
     first = next(works, None)
     if first is None:
         return
-    with start_cluster(cluster, use_gpus=use_gpus) as client:
+    with start_cluster(cluster, use_gpus=use_gpus) as client, ExitStack() as stack:
         if cluster.dashboard:
             progress.note(f"Dask dashboard: {client.dashboard_link}")
         if model is not None:
-            place_model(client, model.load, model.name)
-        yield from stream(client, chain([first], works))
+            stack.enter_context(placed_model(client, model.load, model.name))
+        yield from stream(client, chain([first], works), note=progress.note)
 
 
 def process_unit(
@@ -236,6 +237,16 @@ def process_unit(
     return Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
 
 
+def retry_writing(files: StagedFiles, write: Callable[[], Row]) -> Row:
+    """Write a field, and again from the beginning where an error may be over by then."""
+
+    def attempt() -> Row:
+        files.restart()
+        return write()
+
+    return retry(attempt)
+
+
 def _process_and_commit(
     journal: Journal,
     unit: Unit,
@@ -254,7 +265,7 @@ def _process_and_commit(
             else:
                 records[index] = FieldRecord(outcome, staged[index].stamps)
         kept = {index: record.files for index, record in records.items() if record.files}
-        redone = [index for index in kept if any(folder.exists() for folder in owned((unit.well, index)))]
+        redone = [index for index in kept if any(_may_hold_files(folder) for folder in owned((unit.well, index)))]
         publish(staged[index] for index in kept)
         for index in redone:
             remove_others(owned((unit.well, index)), journal.plate, kept[index])
@@ -262,6 +273,11 @@ def _process_and_commit(
         journal.lease.require()
         journal.commit(unit, records)
     return records
+
+
+def _may_hold_files(folder: Location) -> bool:
+    """Whether a folder may hold other files than the new ones, which an object store has in their places already."""
+    return not isinstance(folder, Path) or folder.exists()
 
 
 @dataclass

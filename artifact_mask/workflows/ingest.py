@@ -19,9 +19,17 @@ from artifact_mask.io.ome_zarr import write_field
 from artifact_mask.io.ome_zarr_plate import create_plate, read_identity, read_plate
 from artifact_mask.io.operetta import Export, is_image, read_export, resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.location import Location
+from artifact_mask.location import Location, require_reachable
 from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
-from artifact_mask.workflows.campaign import PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
+from artifact_mask.workflows.campaign import (
+    PlannedStage,
+    Receipt,
+    Row,
+    Stage,
+    process_campaign,
+    process_unit,
+    retry_writing,
+)
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
 
@@ -48,6 +56,7 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
     progress = progress or Silent()
     export = _rename_channels(read_export(config.export, pixel_size_um=config.pixel_size_um), config.channel_names)
     _require_an_image(export)
+    require_reachable(config.plate)
     _require_free_or_same(config.plate, export.plate)
     progress.begin(IngestStage.name, export.plate.n_fields)
     stage = IngestStage(config.plate, export, config.fields_per_unit)
@@ -154,7 +163,8 @@ def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
         for index, files in staged.items():
             try:
                 field = fields[index]
-                yield index, retry(partial(_ingest_field, files, folder((unit.well, index)), export, well, field))
+                write = partial(_ingest_field, files, folder((unit.well, index)), export, well, field)
+                yield index, retry_writing(files, write)
             except Exception as error:
                 yield index, error
 

@@ -1,5 +1,6 @@
 """`artmask run`: find the artifacts of a plate, mask them, measure."""
 
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -29,7 +30,16 @@ from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, Plate, Well
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import Model, PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
+from artifact_mask.workflows.campaign import (
+    Model,
+    PlannedStage,
+    Receipt,
+    Row,
+    Stage,
+    process_campaign,
+    process_unit,
+    retry_writing,
+)
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
@@ -79,16 +89,17 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     plates = find_plates(config.plates)
     model = config.model or default_model_path()
     card, digest = read_card(model), model_digest(model)
+    placed = Model(f"{digest}-{uuid.uuid4().hex}", partial(_load_segmenter, config.model))
     progress.begin(RunStage.name, sum(plates.values()))
     return process_campaign(
         [
-            PlannedStage(plate, n_fields, partial(_open_stage, plate, config, card, digest, progress))
+            PlannedStage(plate, n_fields, partial(_open_stage, plate, config, card, digest, placed.name, progress))
             for plate, n_fields in plates.items()
         ],
         config=config.model_dump(mode="json"),
         cluster=config.cluster,
         progress=progress,
-        model=Model(digest, partial(_load_segmenter, config.model)),
+        model=placed,
         use_gpus=True,
     )
 
@@ -103,6 +114,7 @@ class RunStage(Stage):
     ingested: Mapping[FieldKey, FieldRecord]
     ingest_digest: str
     model_digest: str
+    model_name: str
     parameters: _Parameters
     fields_per_unit: int | None
 
@@ -119,7 +131,7 @@ class RunStage(Stage):
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the description of a unit's own well."""
         content = replace(self.content, wells=(self._wells[unit.well],))
-        return partial(_run_unit, journal, content, self.parameters, self.model_digest, unit)
+        return partial(_run_unit, journal, content, self.parameters, self.model_name, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
         """Labels and masked image."""
@@ -135,7 +147,9 @@ class RunStage(Stage):
         return {well.path: well for well in self.content.wells}
 
 
-def _open_stage(root: Location, config: RunConfig, card: ModelCard, digest: str, progress: Progress) -> RunStage:
+def _open_stage(
+    root: Location, config: RunConfig, card: ModelCard, digest: str, model_name: str, progress: Progress
+) -> RunStage:
     plate, ingest_digest, ingested = read_ingest(root)
     channel = find_channel(plate, config.channel)
     scale = plate.pixel_size_um / card.pixel_size_um
@@ -154,7 +168,7 @@ def _open_stage(root: Location, config: RunConfig, card: ModelCard, digest: str,
         min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
         stain_threshold_od=config.stain_threshold_od,
     )
-    return RunStage(root, plate, ingested, ingest_digest, digest, parameters, config.fields_per_unit)
+    return RunStage(root, plate, ingested, ingest_digest, digest, model_name, parameters, config.fields_per_unit)
 
 
 def find_channel(plate: Plate, name: str | None) -> int:
@@ -220,7 +234,7 @@ def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: st
 
         def write(index: int, planes: _Planes, probabilities: list[NDArray[np.float32]]) -> Row:
             place = (staged[index], folder(index), plate, fields[index])
-            return retry(partial(_write_results, *place, parameters, planes, probabilities))
+            return retry_writing(staged[index], partial(_write_results, *place, parameters, planes, probabilities))
 
         batch = max(1, segmenter.planes_per_batch(plate.shape[-2:]) // planes_per_field)
         return overlap(staged, read=read, compute=compute, write=write, batch=batch, threads=2)

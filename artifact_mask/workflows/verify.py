@@ -55,9 +55,10 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
     with ExitStack() as stack:
         journals = [journal for plate in plates for journal in _open(plate, stack)]
         checks = {_name(journal): _Check(journal, journal.read()) for journal in journals}
-        n_fields = sum(len(check.good) for check in checks.values())
+        n_fields = sum(len(check.records) for check in checks.values())
         progress.begin("verify", n_fields)
-        failures: list[FieldFailure] = []
+        failures = [failure for check in checks.values() for failure in check.known()]
+        progress.advance(len(failures), len(failures), 0)
         works = (work for name, check in checks.items() for work in check.works(name))
         for outcome in stream_on_cluster(works, cluster=config.cluster, progress=progress):
             check = checks[outcome.work.name]
@@ -85,6 +86,13 @@ class _Check:
     def good(self) -> list[FieldKey]:
         """Fields whose files are to be there."""
         return [key for key, record in self.records.items() if record.files]
+
+    def known(self) -> Iterator[FieldFailure]:
+        """Fields that are on record as failed, or as damaged by an earlier check."""
+        failed = [key for key, record in self.records.items() if not record.files]
+        for unit in plan_units(failed, fields_per_unit=FIELDS_PER_UNIT):
+            errors = {index: str(self.records[unit.well, index].row.get("error")) for index in unit.fields}
+            yield from self.describe(unit, errors)
 
     def works(self, name: str) -> Iterator[Work[_Checked]]:
         """Units of the fields that have files."""

@@ -197,6 +197,12 @@ def main() -> None:
     except OSError as error:
         # Files that cannot be written are the user's to mend, not a bug to trace.
         _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
+    except Exception as error:
+        from artifact_mask.engine.retry import may_pass
+
+        if not may_pass(error):
+            raise
+        _fail(f"The store cannot be reached: {error}. What was finished is kept; run the same command again.", 1)
 
 
 def _fail(message: str, code: int) -> None:

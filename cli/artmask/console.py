@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +38,7 @@ class ConsoleProgress:
 
     def __init__(self) -> None:
         self._interrupted = False
+        self._handlers: dict[int, Any] = {}
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -53,8 +54,7 @@ class ConsoleProgress:
         self._rate = Rate()
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._interrupt)
+        self._handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         self._bars.start()
         return self
 
@@ -62,6 +62,8 @@ class ConsoleProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if kind is KeyboardInterrupt:
             self.note("Interrupted. What was finished is kept; the same command goes on from there.")
 
@@ -176,7 +178,8 @@ def print_summary(summary: Summary) -> int:
         console.print(f"[red]Left out {escape(plate)}:[/red] {escape(error)}", soft_wrap=True)
     if not summary.failures:
         return 3 if summary.refused else 0
-    console.print(f"[red]{len(summary.failures)} fields failed:[/red]")
+    noun = "field" if len(summary.failures) == 1 else "fields"
+    console.print(f"[red]{len(summary.failures)} {noun} failed:[/red]")
     for failure in summary.failures[:MAX_FAILURES_SHOWN]:
         place = f"{failure.plate} {failure.well}" if several else failure.well
         console.print(f"  {escape(place)} field {failure.field_id}: {escape(failure.error)}", soft_wrap=True)
