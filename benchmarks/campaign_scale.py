@@ -8,6 +8,7 @@ campaign is started again: the time to find that nothing is left to do is that o
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -174,7 +175,8 @@ def _cluster() -> Iterator[tuple[str, psutil.Process]]:
         file = Path(folder) / "scheduler.json"
 
         def start(*command: str) -> subprocess.Popen[bytes]:
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder)
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder, env=environment)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             return process
@@ -190,4 +192,7 @@ def _cluster() -> Iterator[tuple[str, psutil.Process]]:
 
 
 if __name__ == "__main__":
-    main()
+    # As a module that the workers can import, like the stages of artmask.
+    from campaign_scale import main as main_of_module
+
+    main_of_module()

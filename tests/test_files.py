@@ -171,12 +171,14 @@ def test_publishing_after_another_run_took_over_fails_and_leaves_the_store_untou
     assert {file: file.stat().st_mtime_ns for file in disk.rglob("*")} == before
 
 
-@pytest.mark.parametrize("step", ["write", "begin"])
-def test_staging_after_another_run_took_over_fails(disk: Path, staging: Path, step: str) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_staging_after_another_run_took_over_fails(disk: Path, staging: Path, begun: bool) -> None:
     files = StagedFiles(disk, staging)
+    if begun:
+        files.write(disk / "a" / "new", b"early")
     shutil.rmtree(staging)
     with pytest.raises(FileNotFoundError):
-        StagedFiles(disk, staging) if step == "begin" else files.write(disk / "a" / "old", b"late")
+        files.write(disk / "a" / "old", b"late")
     assert contents(disk) == {"a/old": b"old"}
 
 

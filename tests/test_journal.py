@@ -336,7 +336,7 @@ def test_what_a_killed_run_staged_is_swept_away_and_never_published(tmp_path: Pa
         with pytest.raises(FileNotFoundError):
             publish([late])
         with pytest.raises(FileNotFoundError):
-            old.stage_files()
+            old.stage_files().write(plate / "late", b"")
         with pytest.raises(FileNotFoundError):
             old.commit(UNIT, {0: failed()})
         with pytest.raises(LeaseError, match="taken over"):

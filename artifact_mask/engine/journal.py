@@ -169,13 +169,13 @@ class Journal:
         Of several, that of the latest run is taken; within a run, success outdoes failure: the failed one is of a task
         that was thought dead and computed again.
         """
-        found: dict[FieldKey, tuple[tuple[int, bool, int], FieldRecord]] = {}
+        found: dict[FieldKey, FieldRecord] = {}
+        origin: dict[FieldKey, UnitRecord] = {}
         for unit in self.read_units():
             for key, record in unit.fields.items():
-                rank = (unit.epoch, not record.failed, unit.written_ns)
-                if key not in found or found[key][0] < rank:
-                    found[key] = (rank, record)
-        return {key: record for key, (_, record) in found.items()}
+                if key not in found or _rank(origin[key], found[key]) < _rank(unit, record):
+                    found[key], origin[key] = record, unit
+        return found
 
     def read_units(self) -> Iterator[UnitRecord]:
         """Read the records as they were written, in no order; a torn one is as good as none."""
@@ -273,6 +273,10 @@ def digest_of(*parts: object) -> str:
 
 def _staging(plate: Location, epoch: int) -> Location:
     return beside(plate) / "staging" / str(epoch)
+
+
+def _rank(unit: UnitRecord, record: FieldRecord) -> tuple[int, bool, int]:
+    return unit.epoch, not record.failed, unit.written_ns
 
 
 def _parse_record(content: bytes) -> UnitRecord:

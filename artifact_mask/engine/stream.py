@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.protocol.pickle import dumps, loads
 
 from artifact_mask.engine.journal import Unit
 from artifact_mask.engine.placement import task_resources
 from artifact_mask.errors import ClusterError, LeaseError, ModelError, StorageError
 
 Receipt = TypeVar("Receipt")
-WINDOW_PER_WORKER = 3
-"""Two at work, one that waits beside them."""
+WINDOW_PER_WORKER = 4
+"""Two at work, one or two that wait beside them: the window is filled up when one a worker is missing."""
 _HOPELESS = (StorageError, ModelError, LeaseError)
 """Errors that every other unit would meet as well."""
 _LOOK_AT_WORKERS_S = 2.0
@@ -114,14 +115,15 @@ def stream(
 
     def submit(attempts: list[_Attempt[Receipt]]) -> None:
         # Together, and below gathered together: the scheduler works less for ten tasks at once than for one ten times.
-        tasks = [attempt.work.bind(attempt.work.unit) for attempt in attempts]
+        tasks = [dumps(attempt.work.bind(attempt.work.unit)) for attempt in attempts]
         keys = [attempt.key for attempt in attempts]
         futures = client.map(_call, tasks, key=keys, pure=False, resources=window.resources)
         in_flight.update(zip(futures, attempts, strict=True))
         completed.update(futures)
 
     while True:
-        if attempts := list(take(window.size - len(in_flight))):
+        room = window.size - len(in_flight)
+        if (room >= window.n_workers or not in_flight) and (attempts := list(take(room))):
             submit(attempts)
         alone = not in_flight
         if alone:
@@ -173,14 +175,14 @@ class _Window:
         self._client = client
         self._note = note
         self._looked = self._there = -float("inf")
-        self._size = 1
+        self.n_workers = 1
         self._resources: dict[str, float] | None = None
 
     @property
     def size(self) -> int:
         """Units in flight."""
         self._look()
-        return self._size
+        return WINDOW_PER_WORKER * self.n_workers
 
     @property
     def resources(self) -> dict[str, float] | None:
@@ -209,7 +211,7 @@ class _Window:
         except Exception:
             _require_scheduler(self._client)
             return
-        self._size = WINDOW_PER_WORKER * max(1, n_workers)
+        self.n_workers = max(1, n_workers)
         if n_workers or self._there < 0:
             self._there = now
         elif now - self._there > _MISS_WORKERS_S:
@@ -217,8 +219,9 @@ class _Window:
             self._there = now
 
 
-def _call(task: Callable[[], Receipt]) -> Receipt:
-    return task()
+def _call(task: bytes) -> Any:
+    # In bytes: the scheduler would unpickle a task, import what it is made of, and pickle it again.
+    return loads(task)()
 
 
 def _results(

@@ -63,8 +63,7 @@ class StagedFiles:
         self.stamps: dict[str, FileStamp] = {}
         self._renames: list[tuple[str, str]] = []
         self._puts: list[Future[None]] = []
-        self._folder = f"{staging}/{uuid.uuid4().hex}" if isinstance(root, Path) else ""
-        self.restart()
+        self._folder = f"{staging}/{uuid.uuid4().hex}"
 
     def write(self, path: Location, content: bytes, *, stamped: bool = True) -> None:
         """Write a file of the store.
@@ -82,10 +81,12 @@ class StagedFiles:
             name = str(path)[len(str(self.root)) + 1 :]
             self.stamps[name] = FileStamp(len(content), google_crc32c.value(content))
         if isinstance(path, Path):
+            if not self._renames:
+                os.mkdir(self._folder)
             temporary = f"{self._folder}/{len(self._renames)}"
+            self._renames.append((temporary, str(path)))
             with open(temporary, "wb") as file:
                 file.write(content)
-            self._renames.append((temporary, str(path)))
         else:
             self._put(partial(path.fs.pipe_file, path.path, content))
 
@@ -101,17 +102,15 @@ class StagedFiles:
         """Forget what an attempt has written that failed, and begin anew."""
         self.discard()
         self.stamps.clear()
-        if self._folder:
-            os.mkdir(self._folder)
 
     def discard(self) -> None:
         """Forget what is not published yet; what is on its way to an object store arrives before this returns."""
         for put in self._puts:
             put.exception()
         self._puts.clear()
-        self._renames.clear()
-        if self._folder:
+        if self._renames:
             shutil.rmtree(self._folder, ignore_errors=True)
+        self._renames.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -131,10 +130,6 @@ class StagedFiles:
         for put in self._puts:
             put.result()
 
-    def _take_renames(self) -> list[tuple[str, str]]:
-        renames, self._renames = self._renames, []
-        return renames
-
 
 def publish(batch: Iterable[StagedFiles]) -> None:
     """Put staged files to their places, after all of them have reached the disk.
@@ -147,7 +142,7 @@ def publish(batch: Iterable[StagedFiles]) -> None:
     staged = list(batch)
     for files in staged:
         files._await_puts()
-    renames = [rename for files in staged for rename in files._take_renames()]
+    renames = [rename for files in staged for rename in files._renames]
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         _sync_all(pool, [temporary for temporary, _ in renames])
         folders = sorted({os.path.dirname(path) for _, path in renames})
@@ -273,8 +268,8 @@ def _sync_all(pool: ThreadPoolExecutor, paths: Sequence[str]) -> None:
         for path in paths[first::_SYNC_THREADS]:
             _sync(path)
 
-    # A task a thread: a task a file costs more than to sync it.
-    list(pool.map(sync_share, range(_SYNC_THREADS)))
+    # A task a thread: a task a file costs more than to sync it. As many threads as files, which is none for none.
+    list(pool.map(sync_share, range(min(_SYNC_THREADS, len(paths)))))
 
 
 def _sync(path: str) -> None:

@@ -356,6 +356,15 @@ class _Campaign:
         if plate.n_left == 0:
             self._finish(outcome.work.name)
 
+    @staticmethod
+    def _settle_records(plate: _Open) -> Mapping[FieldKey, FieldRecord]:
+        records = plate.journal.read()
+        for key, record in records.items():
+            if record.failed and not record.files:
+                # What is there was written under another configuration, or is damaged: it would look like a result.
+                remove_others(plate.stage.owned(key), plate.stage.plate, {})
+        return records
+
     def _begin(self, planned: PlannedStage) -> _Open:
         with ExitStack() as stack, naming_a_full_disk(planned.plate):
             stage = planned.open()
@@ -384,14 +393,11 @@ class _Campaign:
         stage, journal = plate.stage, plate.journal
         with plate.resources, naming_a_full_disk(stage.plate):
             journal.lease.require()
-            records = journal.read()
-            for key, record in records.items():
-                # Written under another configuration, or damaged since: it would look like a result.
-                if record.failed and not record.files:
-                    remove_others(stage.owned(key), stage.plate, {})
+            records = self._settle_records(plate) if plate.units else plate.before
             tables = stage.tabulate(records)
             written: dict[str, Location] = {}
-            if not stage.keeps_tables(changed=_rows(records) != _rows(plate.before)):
+            changed = bool(plate.units) and _rows(records) != _rows(plate.before)
+            if not stage.keeps_tables(changed=changed):
                 with journal.stage_files() as files:
                     written = write_tables(files, stage.plate, tables)
                     publish([files])
