@@ -22,11 +22,15 @@ class Constant:
 
 CONSTANTS = {
     # One field: 1080 x 1080, one brightfield channel segmented.
-    "cpu_around": Constant(0.045, "s of a core", "benchmarks/field_cost.py: all but the model, on a 2-core EPYC"),
-    "cpu_model": Constant(0.22, "s of a core", "benchmarks/field_cost.py: the default U-Net without a GPU"),
+    "cpu_around": Constant(
+        0.040, "s of a core", "benchmarks/field_cost.py: 0.028 around the model; the rest for Dask and Python"
+    ),
+    "cpu_model": Constant(
+        0.22, "s of a core", "benchmarks/field_cost.py: the default U-Net on a core of a 2-core EPYC"
+    ),
     "bytes_read": Constant(1.45e6, "bytes", "size of a simulated field's shard, lz4 with bitshuffle"),
-    "bytes_written": Constant(2.0e6, "bytes", "labels and masked image with pyramids, simulated fields"),
-    "files_written": Constant(24, "files", "labels, masked image and their metadata, with 5 levels"),
+    "bytes_written": Constant(2.6e6, "bytes", "labels and masked image with pyramids, simulated fields"),
+    "entries_made": Constant(66, "files and folders", "19 files of labels and masked image, in 47 folders"),
     "flops": Constant(14.1e9, "operations", "torch's FlopCounterMode over the default U-Net"),
     "activation_bytes": Constant(3 * 132e6 * 2, "bytes", "132 million activations, bf16, written once and read twice"),
     "bytes_to_device": Constant(1080 * 1080 * 4, "bytes", "contrast as float32; as much comes back"),
@@ -35,9 +39,9 @@ CONSTANTS = {
     "gpu_bandwidth": Constant(0.5 * 2.0e12, "bytes/s", "A100 80 GB data sheet, half of the peak"),
     "pcie": Constant(20e9, "bytes/s", "PCIe 4.0 x16, pinned memory, 80 % of the peak"),
     "file_system": Constant(5e9, "bytes/s", "assumed: a parallel file system's share for one user"),
-    "file_creations": Constant(20e3, "files/s", "assumed: one metadata server of Lustre or BeeGFS"),
-    "scheduler": Constant(1.5e-3, "s of a core a unit", "benchmarks/campaign_scale.py"),
-    "client": Constant(2.5e-3, "s of a core a unit", "benchmarks/campaign_scale.py"),
+    "metadata_server": Constant(20e3, "entries/s", "assumed: one metadata server of Lustre or BeeGFS"),
+    "scheduler": Constant(2.0e-3, "s of a core a unit", "benchmarks/campaign_scale.py, a million fields"),
+    "client": Constant(1.8e-3, "s of a core a unit", "benchmarks/campaign_scale.py, a million fields"),
     "fields_per_unit": Constant(9, "fields", "a well's, at most 16"),
 }
 
@@ -57,7 +61,7 @@ def rates(n_gpus: int, cores_per_gpu: int) -> dict[str, float]:
     per_unit = c["fields_per_unit"]
     shared = {
         "disk": c["file_system"] / (c["bytes_read"] + c["bytes_written"]),
-        "file creation": c["file_creations"] / c["files_written"],
+        "metadata": c["metadata_server"] / c["entries_made"],
         "scheduler": per_unit / c["scheduler"],
         "client": per_unit / c["client"],
     }
@@ -79,7 +83,7 @@ def main() -> None:
     print(
         f"\n{PLATES} plates x {WELLS} wells x {FIELDS} fields = {N_FIELDS:,} fields; fields a second of each stage:\n"
     )
-    columns = ("GPU", "PCIe", "cores", "disk", "file creation", "scheduler", "client")
+    columns = ("GPU", "PCIe", "cores", "disk", "metadata", "scheduler", "client")
     print("| machines |", " | ".join(columns), "| slowest | campaign |")
     print("|" + "---|" * (len(columns) + 3))
     for n_gpus, cores in ((0, 2), (0, 64), (1, 8), (1, 16), (8, 16), (64, 16)):

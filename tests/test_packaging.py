@@ -1,6 +1,8 @@
 """The project's own files agree with each other."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -49,6 +51,15 @@ def test_readme_links_to_files_that_exist():
     assert links
     missing = [link for link in links if not (ROOT / link).exists()]
     assert not missing
+
+
+def test_scaling_page_shows_what_its_script_prints():
+    script = [sys.executable, str(ROOT / "benchmarks" / "scaling_model.py")]
+    printed = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    page = (ROOT / "docs" / "scaling.md").read_text().splitlines()
+    rows = [line for line in printed.splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    assert [row for row in rows if row not in page] == []
 
 
 def test_default_model_is_small_enough_to_ship():
