@@ -28,8 +28,9 @@ from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, p
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.location import Location
 from artifact_mask.metadata import well_path
-from artifact_mask.workflows.campaign import PlannedStage, Receipt, Row, Stage, process_campaign, process_unit
+from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.progress import Silent
+from artifact_mask.workflows.unit import Receipt, Row, process_unit
 
 WELLS = [well_path(row, column) for row in range(1, 17) for column in range(1, 25)]
 

@@ -15,7 +15,7 @@ from typing import Any
 from artifact_mask.engine.journal import Journal, beside, digest_of, hold_plate, open_journal
 from artifact_mask.engine.stream import Outcome
 from artifact_mask.io.operetta import read_export
-from artifact_mask.workflows.campaign import PlannedStage, _Campaign
+from artifact_mask.workflows.campaign import Campaign, PlannedStage
 from artifact_mask.workflows.ingest import IngestStage
 from artifact_mask.workflows.progress import Silent
 
@@ -27,7 +27,7 @@ def ingest(plate: Path, export: Path) -> int:
     stage = IngestStage(plate, read_export(export), fields_per_unit=1)
     planned = PlannedStage(plate, stage.export.plate.n_fields, lambda: stage)
     n_units = 0
-    with _Campaign([planned], {}, Silent()) as campaign:
+    with Campaign([planned], {}, Silent()) as campaign:
         for work in campaign.works():
             campaign.settle(Outcome(work, work.bind(work.unit)()))
             n_units += 1

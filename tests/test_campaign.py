@@ -18,17 +18,10 @@ from artifact_mask.errors import LeaseError, PlateError, StorageError
 from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.location import Location
 from artifact_mask.workflows import campaign as campaign_module
-from artifact_mask.workflows.campaign import (
-    PlannedStage,
-    Receipt,
-    Row,
-    Stage,
-    _Campaign,
-    process_campaign,
-    process_unit,
-    retry_writing,
-)
+from artifact_mask.workflows import unit as unit_module
+from artifact_mask.workflows.campaign import Campaign, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.progress import Silent
+from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
 
 FIELDS = [("B/2", 0), ("B/2", 1), ("B/3", 0), ("B/3", 1)]
 
@@ -116,7 +109,7 @@ def do(*stages: Stage | Exception, progress: Silent | None = None) -> Any:
         )
         for i, stage in enumerate(stages)
     ]
-    with _Campaign(planned, {}, progress or Silent()) as campaign:
+    with Campaign(planned, {}, progress or Silent()) as campaign:
         for work in campaign.works():
             campaign.settle(Outcome(work, work.bind(work.unit)()))
     return campaign.summary
@@ -170,7 +163,7 @@ def test_a_plate_is_free_again_after_its_work_and_after_an_error(tmp_path: Path)
     with hold_plate(tmp_path / "a.zarr", "letters"):
         pass
     planned = [PlannedStage(tmp_path / "a.zarr", 4, lambda: Letters(tmp_path / "a.zarr", "b"))]
-    with _Campaign(planned, {}, Silent()) as campaign:
+    with Campaign(planned, {}, Silent()) as campaign:
         next(campaign.works())  # and no more: interrupted
     with hold_plate(tmp_path / "a.zarr", "letters"):
         pass
@@ -333,14 +326,14 @@ def test_a_task_of_a_run_that_was_taken_over_writes_nothing(
     if late == "starts":
         take_over()
     elif late == "publishes":
-        publish = campaign_module.publish
+        publish = unit_module.publish
 
         def take_over_first(files: Any) -> None:
             if not other.lease.is_held:
                 take_over()
             publish(files)
 
-        monkeypatch.setattr(campaign_module, "publish", take_over_first)
+        monkeypatch.setattr(unit_module, "publish", take_over_first)
     with pytest.raises(LeaseError, match="taken over"):
         write_letters(journal, UNIT, "a", pause=take_over if late == "writes" else lambda: None)
     assert sorted(read_tree(journal.plate)) == ["B/2/0/deep/b", "B/2/0/x", "B/2/1/deep/b", "B/2/1/x"]

@@ -2,11 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import pandas as pd
@@ -15,26 +14,16 @@ from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, hold_plate
 from artifact_mask.engine.placement import placed_model
-from artifact_mask.engine.retry import FULL_DISK, retry
 from artifact_mask.engine.stream import Outcome, Work, stream
-from artifact_mask.engine.worker_log import log_unit
 from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
 from artifact_mask.io.files import StagedFiles, publish, remove_others
 from artifact_mask.io.tables import write_tables
 from artifact_mask.location import Location
 from artifact_mask.workflows.progress import FieldFailure, Progress, Summary
 from artifact_mask.workflows.tabulate import list_failures
+from artifact_mask.workflows.unit import Receipt, Row, naming_a_full_disk
 
-Row = Mapping[str, Any]
 Result = TypeVar("Result")
-
-
-class Receipt(NamedTuple):
-    """What a task returns: everything else is in its record."""
-
-    n_fields: int
-    n_failed: int
-    n_bytes: int
 
 
 class Model(NamedTuple):
@@ -119,20 +108,6 @@ class PlannedStage:
     open: Callable[[], Stage]
 
 
-@contextmanager
-def naming_a_full_disk(plate: Location) -> Iterator[None]:
-    """Turn the system's error about a full or read-only disk into ours."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        raise StorageError(
-            f"{plate} cannot be written to: {error.strerror}. Fields that were finished are kept; "
-            "make room and run the same command again."
-        ) from error
-
-
 def process_campaign(
     planned: Sequence[PlannedStage],
     *,
@@ -167,7 +142,7 @@ def process_campaign(
         If nothing more can be done on any plate.
     """
     start = time.perf_counter()
-    campaign = _Campaign(planned, config, progress)
+    campaign = Campaign(planned, config, progress)
     with campaign:
         for outcome in stream_on_cluster(
             campaign.works(), cluster=cluster, progress=progress, model=model, use_gpus=use_gpus
@@ -196,90 +171,6 @@ def stream_on_cluster(
         yield from stream(client, chain([first], works), note=progress.note)
 
 
-def process_unit(
-    journal: Journal,
-    unit: Unit,
-    process: Callable[[Mapping[int, StagedFiles]], Iterable[tuple[int, Row | Exception]]],
-    owned: Callable[[FieldKey], list[Location]],
-    *,
-    field_bytes: int,
-) -> Receipt:
-    """Process the fields of a unit and commit them: all arrays first, the record last; runs on a worker.
-
-    Parameters
-    ----------
-    journal, unit
-        What to do, and where to record it.
-    process
-        Takes the files of each field to write with, and yields for each field its row for the tables, or its error.
-    owned
-        Folders of a field; what is in them and was not written now is removed.
-    field_bytes
-        Pixels of a field in bytes, for the record.
-
-    Raises
-    ------
-    StorageError
-        If the disk is full or cannot be written to. Nothing is recorded then.
-    LeaseError
-        If another run has taken over the plate.
-    """
-    started = time.time()
-    journal.lease.require()
-    try:
-        with naming_a_full_disk(journal.plate):
-            records = _process_and_commit(journal, unit, process, owned)
-    except FileNotFoundError:
-        # What a run leaves unpublished is swept away by the one that takes over.
-        journal.lease.require()
-        raise
-    log_unit(journal, unit, started=started, errors={i: r.row["error"] for i, r in records.items() if r.failed})
-    return Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
-
-
-def retry_writing(files: StagedFiles, write: Callable[[], Row]) -> Row:
-    """Write a field, and again from the beginning where an error may be over by then."""
-
-    def attempt() -> Row:
-        files.restart()
-        return write()
-
-    return retry(attempt)
-
-
-def _process_and_commit(
-    journal: Journal,
-    unit: Unit,
-    process: Callable[[Mapping[int, StagedFiles]], Iterable[tuple[int, Row | Exception]]],
-    owned: Callable[[FieldKey], list[Location]],
-) -> dict[int, FieldRecord]:
-    with ExitStack() as stack:
-        staged = {index: stack.enter_context(journal.stage_files()) for index in unit.fields}
-        records: dict[int, FieldRecord] = {}
-        for index, outcome in process(staged):
-            if isinstance(outcome, Exception):
-                if isinstance(outcome, OSError) and outcome.errno in FULL_DISK:
-                    raise outcome
-                staged[index].discard()
-                records[index] = FieldRecord({"error": _describe(outcome)}, {})
-            else:
-                records[index] = FieldRecord(outcome, staged[index].stamps)
-        kept = {index: record.files for index, record in records.items() if record.files}
-        redone = [index for index in kept if any(_may_hold_files(folder) for folder in owned((unit.well, index)))]
-        publish(staged[index] for index in kept)
-        for index in redone:
-            remove_others(owned((unit.well, index)), journal.plate, kept[index])
-        # Only an object store lets a run come so far that has lost its lease.
-        journal.lease.require()
-        journal.commit(unit, records)
-    return records
-
-
-def _may_hold_files(folder: Location) -> bool:
-    """Whether a folder may hold other files than the new ones, which an object store has in their places already."""
-    return not isinstance(folder, Path) or folder.exists()
-
-
 @dataclass
 class _Open:
     """A plate that is being worked on."""
@@ -292,7 +183,7 @@ class _Open:
     resources: ExitStack
 
 
-class _Campaign:
+class Campaign:
     """Plates on their way from planned to finished, and what became of their fields."""
 
     def __init__(self, planned: Sequence[PlannedStage], config: Mapping[str, Any], progress: Progress) -> None:
@@ -305,7 +196,7 @@ class _Campaign:
         self._refused: dict[str, str] = {}
         self._outputs: dict[str, Location] = {}
 
-    def __enter__(self) -> "_Campaign":
+    def __enter__(self) -> "Campaign":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -418,7 +309,3 @@ class _Bind:
 
 def _rows(records: Mapping[FieldKey, FieldRecord]) -> dict[FieldKey, Row]:
     return {key: record.row for key, record in records.items()}
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, ArtmaskError) else f"{type(error).__name__}: {error}"

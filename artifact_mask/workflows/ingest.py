@@ -21,17 +21,10 @@ from artifact_mask.io.operetta import Export, is_image, read_export, resolve_ima
 from artifact_mask.io.tiff import read_tiff_plane
 from artifact_mask.location import Location, require_reachable
 from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
-from artifact_mask.workflows.campaign import (
-    PlannedStage,
-    Receipt,
-    Row,
-    Stage,
-    process_campaign,
-    process_unit,
-    retry_writing,
-)
+from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
+from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
 
 
 def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:

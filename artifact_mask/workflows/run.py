@@ -30,19 +30,11 @@ from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, Plate, Well
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import (
-    Model,
-    PlannedStage,
-    Receipt,
-    Row,
-    Stage,
-    process_campaign,
-    process_unit,
-    retry_writing,
-)
+from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
+from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
 
 if TYPE_CHECKING:
     from artifact_mask.nn.predict import Segmenter
