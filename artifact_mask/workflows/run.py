@@ -17,7 +17,7 @@ from artifact_mask import __version__
 from artifact_mask.config import RunConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, plan_units
 from artifact_mask.engine.pipeline import overlap
-from artifact_mask.engine.placement import worker_model
+from artifact_mask.engine.placement import worker_model, worker_threads
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ImageError, PlateError
 from artifact_mask.io.files import StagedFiles
@@ -229,7 +229,9 @@ def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: st
             return retry_writing(staged[index], partial(_write_results, *place, parameters, planes, probabilities))
 
         batch = max(1, segmenter.planes_per_batch(plate.shape[-2:]) // planes_per_field)
-        return overlap(staged, read=read, compute=compute, write=write, batch=batch, threads=2)
+        # On a GPU, what is around the network decides; on a CPU, a second thread waits for the disk.
+        threads = max(2, worker_threads())
+        return overlap(staged, read=read, compute=compute, write=write, batch=batch, threads=threads)
 
     return process_unit(
         journal,
