@@ -58,7 +58,8 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
         n_fields = sum(len(check.records) for check in checks.values())
         progress.begin("verify", n_fields)
         failures = [failure for check in checks.values() for failure in check.known()]
-        progress.advance(len(failures), len(failures), 0)
+        if failures:
+            progress.advance(len(failures), len(failures), 0)
         works = (work for name, check in checks.items() for work in check.works(name))
         for outcome in stream_on_cluster(works, cluster=config.cluster, progress=progress):
             check = checks[outcome.work.name]
