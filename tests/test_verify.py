@@ -262,7 +262,7 @@ def test_a_field_whose_check_failed_is_not_taken_for_good(screen: Screen) -> Non
     assert journal is not None
     with hold_plate(screen.plate, "verify") as lease:
         check_of_run = _Check(replace(journal, epoch=lease.epoch), journal.read())
-        (work,) = [work for work in check_of_run.works("verify") if work.unit.well == "C/4"]
+        (work,) = [work for work in check_of_run.works() if work.unit.well == "C/4"]
         damage = check_of_run.settle(Outcome(work, None, OSError(5, "Input/output error")))
         (first, *_) = check_of_run.describe(work.unit, damage)
     assert set(damage) == {0, 1, 2}

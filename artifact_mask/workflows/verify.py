@@ -1,11 +1,11 @@
 """`artmask verify`: every file that a record vouches for, read again and compared with it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from artifact_mask.config import VerifyConfig
 from artifact_mask.engine.journal import (
@@ -51,42 +51,85 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
     """
     start = time.perf_counter()
     progress = progress or Silent()
-    plates = list(find_plates(config.plates))
-    with ExitStack() as stack:
-        journals = [journal for plate in plates for journal in _open(plate, stack)]
-        checks = {_name(journal): _Check(journal, journal.read()) for journal in journals}
-        n_fields = sum(len(check.records) for check in checks.values())
-        progress.begin("verify", n_fields)
-        failures = [failure for check in checks.values() for failure in check.known()]
-        if failures:
-            progress.advance(len(failures), len(failures), 0)
-        works = (work for name, check in checks.items() for work in check.works(name))
-        for outcome in stream_on_cluster(works, cluster=config.cluster, progress=progress):
-            check = checks[outcome.work.name]
-            damage = check.settle(outcome)
-            failures.extend(check.describe(outcome.work.unit, damage))
-            n_bytes = outcome.receipt.n_bytes if outcome.receipt else 0
-            progress.advance(len(outcome.work.unit.fields), len(damage), n_bytes)
+    plates = find_plates(config.plates)
+    n_stages = {plate: sum(open_journal(plate, stage) is not None for stage in STAGES) for plate in plates}
+    progress.begin("verify", sum(n_fields * n_stages[plate] for plate, n_fields in plates.items()))
+    with _Verification(plates, progress) as verification:
+        for outcome in stream_on_cluster(verification.works(), cluster=config.cluster, progress=progress):
+            verification.settle(outcome)
     return Summary(
-        n_fields=n_fields,
+        n_fields=verification.n_fields,
         n_resumed=0,
-        failures=tuple(failures),
+        failures=tuple(verification.failures),
         outputs={plate.name: plate for plate in plates},
         seconds=time.perf_counter() - start,
     )
 
 
-@dataclass(frozen=True)
+class _Verification:
+    """Plates that are opened one after the other, and given free when all their fields are checked."""
+
+    def __init__(self, plates: Iterable[Location], progress: Progress) -> None:
+        self._plates = plates
+        self._progress = progress
+        self._open: dict[str, _Check] = {}
+        self._leases: dict[Location, ExitStack] = {}
+        self.n_fields = 0
+        self.failures: list[FieldFailure] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lease in self._leases.values():
+            lease.close()
+
+    def works(self) -> Iterator[Work[_Checked]]:
+        """Units of every stage of every plate."""
+        for plate in self._plates:
+            self._leases[plate] = ExitStack()
+            epoch = self._leases[plate].enter_context(hold_plate(plate, "verify")).epoch
+            checks = [
+                _Check(replace(journal, epoch=epoch), journal.read())
+                for stage in STAGES
+                if (journal := open_journal(plate, stage)) is not None
+            ]
+            self._open |= {check.name: check for check in checks if check.n_left}
+            for check in checks:
+                known = list(check.known())
+                self.failures.extend(known)
+                self.n_fields += len(check.records)
+                if known:
+                    self._progress.advance(len(known), len(known), 0)
+            self._close_if_done(plate)
+            for check in checks:
+                yield from check.works()
+
+    def settle(self, outcome: Outcome[_Checked]) -> None:
+        """Account for a unit that was checked."""
+        check, unit = self._open[outcome.work.name], outcome.work.unit
+        damage = check.settle(outcome)
+        self.failures.extend(check.describe(unit, damage))
+        self._progress.advance(len(unit.fields), len(damage), outcome.receipt.n_bytes if outcome.receipt else 0)
+        check.n_left -= len(unit.fields)
+        if not check.n_left:
+            del self._open[check.name]
+            self._close_if_done(check.journal.plate)
+
+    def _close_if_done(self, plate: Location) -> None:
+        if all(check.journal.plate != plate for check in self._open.values()):
+            self._leases.pop(plate).close()
+
+
 class _Check:
     """Check of one stage of one plate."""
 
-    journal: Journal
-    records: Mapping[FieldKey, FieldRecord]
-
-    @property
-    def good(self) -> list[FieldKey]:
-        """Fields whose files are to be there."""
-        return [key for key, record in self.records.items() if record.files]
+    def __init__(self, journal: Journal, records: Mapping[FieldKey, FieldRecord]) -> None:
+        self.journal = journal
+        self.records = records
+        self.name = f"verify-{digest_of(str(journal.plate), journal.stage)}-{journal.epoch}"
+        self._good = [key for key, record in records.items() if record.files]
+        self.n_left = len(self._good)
 
     def known(self) -> Iterator[FieldFailure]:
         """Fields that are on record as failed, or as damaged by an earlier check."""
@@ -95,10 +138,10 @@ class _Check:
             errors = {index: str(self.records[unit.well, index].row.get("error")) for index in unit.fields}
             yield from self.describe(unit, errors)
 
-    def works(self, name: str) -> Iterator[Work[_Checked]]:
+    def works(self) -> Iterator[Work[_Checked]]:
         """Units of the fields that have files."""
-        for unit in plan_units(self.good, fields_per_unit=FIELDS_PER_UNIT):
-            yield Work(unit, self._bind, name)
+        for unit in plan_units(self._good, fields_per_unit=FIELDS_PER_UNIT):
+            yield Work(unit, self._bind, self.name)
 
     def settle(self, outcome: Outcome[_Checked]) -> dict[int, str]:
         """Record what is damaged; return why, by field."""
@@ -126,18 +169,6 @@ class _Check:
     def _bind(self, unit: Unit) -> partial[_Checked]:
         stamps = {index: dict(self.records[unit.well, index].files) for index in unit.fields}
         return partial(_check_unit, self.journal.plate, stamps)
-
-
-def _open(plate: Location, stack: ExitStack) -> Iterator[Journal]:
-    lease = stack.enter_context(hold_plate(plate, "verify"))
-    for stage in STAGES:
-        journal = open_journal(plate, stage)
-        if journal is not None:
-            yield replace(journal, epoch=lease.epoch)
-
-
-def _name(journal: Journal) -> str:
-    return f"verify-{digest_of(str(journal.plate), journal.stage)}-{journal.epoch}"
 
 
 def _check_unit(plate: Location, stamps: Mapping[int, Mapping[str, FileStamp]]) -> _Checked:
