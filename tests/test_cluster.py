@@ -13,6 +13,7 @@ import dask
 import pytest
 from clusters import free_port, squares, until
 from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from pydantic import ValidationError
 
@@ -462,3 +463,11 @@ def test_a_worker_that_its_nanny_does_not_start_again_is_replaced(monkeypatch: p
         until(lambda: lost not in client.cluster.workers.values() and len(nannies) == 2)
         client.wait_for_workers(2, timeout=30)
         assert squares(client) == [i * i for i in range(1, 9)]
+
+
+def test_a_connection_that_breaks_while_the_cluster_is_used_is_told_as_a_lost_scheduler() -> None:
+    with (
+        pytest.raises(ClusterError, match="scheduler was lost"),
+        start_cluster(ClusterConfig(workers=1, threads_per_worker=1, dashboard=False)),
+    ):
+        raise CommClosedError("stream is closed")

@@ -10,6 +10,7 @@ from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, performance_report
+from distributed.comm.core import CommClosedError
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 from tornado.ioloop import PeriodicCallback
@@ -44,6 +45,9 @@ _SETTINGS = {
 _WAIT_S = {"slurm": 600, "pbs": 600, "sge": 600, "lsf": 600, "kubernetes": 600}
 _DEFAULT_WAIT_S = 60
 REPLACE_AFTER_S = 10.0
+SCHEDULER_LOST = (
+    "The Dask scheduler was lost. What was finished is kept: start the cluster and run the same command again."
+)
 _LOOK_AT = {
     "slurm": "squeue, and the jobs' logs: slurm-*.out, or where the option log_directory says",
     "pbs": "qstat, and the jobs' logs: the option log_directory says where they are written",
@@ -75,7 +79,7 @@ def start_cluster(config: ClusterConfig, *, use_gpus: bool = True) -> Iterator[C
     ConfigError
         If an option is unknown, a package is missing, or a connection would leave this machine unencrypted.
     ClusterError
-        If the cluster cannot be started or reached, or no worker comes.
+        If the cluster cannot be started or reached, no worker comes, or the scheduler is lost.
     """
     options = dict(config.options)
     wait_s = options.pop("wait_s", _WAIT_S.get(config.kind, _DEFAULT_WAIT_S))
@@ -94,7 +98,10 @@ def start_cluster(config: ClusterConfig, *, use_gpus: bool = True) -> Iterator[C
             raise ClusterError(f"The cluster {config.kind} cannot be started or reached: {error}") from error
         if config.performance_report is not None:
             stack.enter_context(performance_report(filename=str(config.performance_report)))
-        yield client
+        try:
+            yield client
+        except CommClosedError as error:
+            raise ClusterError(SCHEDULER_LOST) from error
 
 
 def _connect(config: ClusterConfig, options: dict[str, Any], stack: ExitStack, *, timeout_s: float) -> Client:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.protocol.pickle import dumps, loads
 
+from artifact_mask.engine.cluster import SCHEDULER_LOST
 from artifact_mask.engine.journal import Unit
 from artifact_mask.engine.placement import task_resources
 from artifact_mask.errors import ClusterError, LeaseError, ModelError, StorageError
@@ -261,9 +262,7 @@ def _require_scheduler(client: Client) -> None:
     except Exception:
         alive = False
     if not alive:
-        raise ClusterError(
-            "The Dask scheduler was lost. What was finished is kept: start the cluster and run the same command again."
-        )
+        raise ClusterError(SCHEDULER_LOST)
 
 
 async def _ping(client: Client) -> bool:
