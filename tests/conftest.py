@@ -3,7 +3,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+# No test asserts a time; on a busy machine any example may be slow.
+hypothesis.settings.register_profile("artmask", deadline=None)
+hypothesis.settings.load_profile("artmask")
 
 # The importlib mode leaves the tests' folder off the path; `exports` is shared by several modules.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -31,6 +31,7 @@ from artifact_mask.metadata import Plate
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest, read_ingest
 from artifact_mask.workflows.progress import Silent, Summary
+from artifact_mask.workflows.unit import process_unit
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 
@@ -476,7 +477,7 @@ def test_a_disk_that_is_full_for_a_field_or_its_record_leaves_no_record(
         if step == "record":
             monkeypatch.setattr(journal, "publish", full)
         with pytest.raises(StorageError, match="make room and run the same command again"):
-            campaign.process_unit(log, Unit("B/3", (0,)), process, lambda key: [folder], field_bytes=1)
+            process_unit(log, Unit("B/3", (0,)), process, lambda key: [folder], field_bytes=1)
         assert log.read() == {}
         # What is in its place is whole, and nothing half done is kept anywhere.
         assert folder.exists() == (step == "record")
