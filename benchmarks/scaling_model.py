@@ -23,7 +23,7 @@ class Constant:
 CONSTANTS = {
     # One field: 1080 x 1080, one brightfield channel segmented.
     "cpu_around": Constant(
-        0.040, "s of a core", "benchmarks/field_cost.py: 0.028 around the model; the rest for Dask and Python"
+        0.040, "s of a core", "benchmarks/field_cost.py: 0.028 around the model; the rest is an allowance for Dask"
     ),
     "cpu_model": Constant(
         0.22, "s of a core", "benchmarks/field_cost.py: the default U-Net on a core of a 2-core EPYC"
