@@ -22,6 +22,7 @@ _HOPELESS = (StorageError, ModelError, LeaseError)
 """Errors that every other unit would meet as well."""
 _LOOK_AT_WORKERS_S = 2.0
 _MISS_WORKERS_S = 120.0
+_MOST_FORGOTTEN = 5
 _SCHEDULER_ANSWERS_S = 20.0
 
 
@@ -144,7 +145,7 @@ def stream(
             elif isinstance(error, _HOPELESS):
                 client.cancel(list(in_flight))
                 raise error
-            elif isinstance(error, _ForgottenError):
+            elif isinstance(error, _ForgottenError) and attempt.number < _MOST_FORGOTTEN:
                 again.append(attempt.again())
             elif isinstance(error, KilledWorker):
                 if len(work.unit.fields) > 1:
