@@ -1,6 +1,7 @@
 """What a plate is made of: frozen records, free of any file format."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +13,9 @@ PIXEL_BYTES = 2
 
 PlaneIndex = tuple[int, int, int]
 """Zero-based ``(t, c, z)`` of a plane in its field."""
+
+FieldKey = tuple[str, int]
+"""Path of a well and index of a field in it."""
 
 
 def row_name(row: int) -> str:
@@ -53,7 +57,15 @@ class Channel:
     kind
         How the light reached the camera.
     excitation_nm, emission_nm
-        Main wavelengths in nanometre; None where the export does not say.
+        Main wavelengths in nanometre.
+    exposure_s
+        Exposure time in seconds.
+    binning
+        Camera pixels a side that make one of the image's.
+
+    Notes
+    -----
+    None stands for what the export does not say.
     """
 
     channel_id: int
@@ -61,6 +73,8 @@ class Channel:
     kind: ChannelKind = "unknown"
     excitation_nm: float | None = None
     emission_nm: float | None = None
+    exposure_s: float | None = None
+    binning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +84,44 @@ class Field:
     Attributes
     ----------
     index
-        Zero-based rank of ``field_id`` among all FieldIDs of the plate: a field missing in one well shifts no other.
+        Zero-based rank of ``field_id`` among all FieldIDs of its acquisition, after those of earlier acquisitions: a
+        field missing in one well shifts no other.
     field_id
         The microscope's own number.
     y_um, x_um
         Position of the field in the well in micrometre, y growing downwards as in images.
+    z_um
+        Height of the lowest plane in micrometre.
+    times_s
+        When each timepoint was taken, in seconds since the measurement began; empty where the export does not say.
     """
 
     index: int
     field_id: int
     y_um: float
     x_um: float
+    z_um: float = 0.0
+    times_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Well:
-    """One well; ``row`` and ``column`` are counted from 1."""
+    """One well.
+
+    Attributes
+    ----------
+    row, column
+        Counted from 1.
+    fields
+        In the order of their indices.
+    layout
+        What the assay layout says of it, such as its compound, by layer.
+    """
 
     row: int
     column: int
     fields: tuple[Field, ...]
+    layout: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -103,17 +135,13 @@ class Well:
 
 
 @dataclass(frozen=True)
-class Plate:
-    """One measurement of one plate.
+class Acquisition:
+    """One measurement of a plate: fields of view that share a grid and channels.
 
     Attributes
     ----------
-    name
-        Name of the plate as entered at the microscope.
     measurement_id
         What makes this measurement unique; compared when a store is written to again.
-    n_rows, n_columns
-        Size of the plate.
     shape
         ``(t, c, z, y, x)`` of every field.
     pixel_size_um, z_step_um
@@ -121,18 +149,25 @@ class Plate:
     channels
         In the order of the c axis.
     wells
-        In the order of rows, then columns.
+        In the order of rows, then columns, with the fields of this measurement alone.
+    t_step_s
+        Median time between timepoints in seconds.
+    started
+        When it began, as ISO 8601; empty where the export does not say.
+    magnification, numerical_aperture
+        Of the objective; None where the export does not say.
     """
 
-    name: str
     measurement_id: str
-    n_rows: int
-    n_columns: int
     shape: tuple[int, int, int, int, int]
     pixel_size_um: float
     z_step_um: float
     channels: tuple[Channel, ...]
     wells: tuple[Well, ...]
+    t_step_s: float = 1.0
+    started: str = ""
+    magnification: float | None = None
+    numerical_aperture: float | None = None
 
     @property
     def n_planes(self) -> int:
@@ -146,6 +181,58 @@ class Plate:
         return self.shape[-2] * self.shape[-1] * PIXEL_BYTES
 
     @cached_property
+    def field_keys(self) -> list[FieldKey]:
+        """Fields over all wells."""
+        return [(well.path, field.index) for well in self.wells for field in well.fields]
+
+    def only(self, well_path: str) -> "Acquisition":
+        """Return the same acquisition with one well alone."""
+        return replace(self, wells=(self._by_path[well_path],))
+
+    @cached_property
+    def _by_path(self) -> dict[str, Well]:
+        return {well.path: well for well in self.wells}
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One plate and what was measured on it.
+
+    Attributes
+    ----------
+    name
+        Name of the plate as entered at the microscope.
+    n_rows, n_columns
+        Size of the plate.
+    acquisitions
+        Its measurements, the earliest first.
+    barcode
+        Of the plate; empty where the export does not say.
+    """
+
+    name: str
+    n_rows: int
+    n_columns: int
+    acquisitions: tuple[Acquisition, ...]
+    barcode: str = ""
+
+    @cached_property
     def n_fields(self) -> int:
-        """Number of fields of view over all wells."""
-        return sum(len(well.fields) for well in self.wells)
+        """Number of fields of view over all acquisitions and wells."""
+        return sum(len(acquisition.field_keys) for acquisition in self.acquisitions)
+
+    @cached_property
+    def acquisition_of(self) -> dict[FieldKey, int]:
+        """Number of the acquisition that each field belongs to."""
+        return {key: number for number, acquisition in enumerate(self.acquisitions) for key in acquisition.field_keys}
+
+    @cached_property
+    def wells(self) -> tuple[Well, ...]:
+        """Wells with the fields of all acquisitions."""
+        merged: dict[tuple[int, int], Well] = {}
+        for acquisition in self.acquisitions:
+            for well in acquisition.wells:
+                place = (well.row, well.column)
+                before = merged.get(place, Well(*place, ()))
+                merged[place] = Well(*place, before.fields + well.fields, {**before.layout, **well.layout})
+        return tuple(merged[place] for place in sorted(merged))

@@ -24,7 +24,7 @@ from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.staining import stained_fractions
-from artifact_mask.metadata import Channel, Field, Plate
+from artifact_mask.metadata import Acquisition, Channel, Field
 from artifact_mask.nn.predict import Segmenter
 
 # As `artifact_mask.engine.cluster` starts its workers; glibc reads them when a process starts.
@@ -35,11 +35,8 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1024**3),
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
 }
-PLATE = Plate(
-    name="cost",
+ACQUISITION = Acquisition(
     measurement_id="cost",
-    n_rows=8,
-    n_columns=12,
     shape=(1, 2, 1, 1080, 1080),
     pixel_size_um=0.3,
     z_step_um=1.0,
@@ -84,9 +81,9 @@ def _measure(folder: Path, n_fields: int, n_rounds: int) -> dict[str, float]:
     fields = [Field(i, i + 1, 324.0 * i, -324.0 * i) for i in range(n_fields)]
     for field in fields:
         with StagedFiles(root, staging) as files:
-            image = draw_scene(PLATE.shape[-2:], seed=field.index, dose=0.5, n_channels=2).image
+            image = draw_scene(ACQUISITION.shape[-2:], seed=field.index, dose=0.5, n_channels=2).image
             planes = [((0, c, 0), pixels) for c, pixels in enumerate(image)]
-            write_field(files, root / "B" / "2" / str(field.index), PLATE, field, planes, {})
+            write_field(files, root / "B" / "2" / str(field.index), ACQUISITION, field, planes, {})
             publish([files])
     segmenter = Segmenter.load()
     clock = Clock()
@@ -113,13 +110,13 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
     labels = clock("label", label_objects, probability, threshold=card.threshold, min_object_px=card.min_object_px)
     mask = clock("measure", _measure_field, pixels, background, labels)
     masked = clock("mask", fill_with_median, pixels, mask)
-    clock("write labels", write_labels, files, target, PLATE, field, [((0, 0), labels)], name="artifacts")
-    clock("write masked", write_masked, files, target, PLATE, field, 0, [((0, 0, 0), masked)])
+    clock("write labels", write_labels, files, target, ACQUISITION, field, [((0, 0), labels)], name="artifacts")
+    clock("write masked", write_masked, files, target, ACQUISITION, field, 0, [((0, 0, 0), masked)])
 
 
 def _read(folder: Path) -> NDArray[np.uint16]:
     read_missing_planes(folder)
-    return read_image_plane(folder, PLATE, (0, 0, 0))
+    return read_image_plane(folder, ACQUISITION, (0, 0, 0))
 
 
 def _measure_field(

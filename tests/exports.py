@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask.io.operetta_writer import Acquisition, image_name, write_index, write_plane
-from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
+from artifact_mask.io.operetta_writer import Instrument, image_name, write_index, write_plane
+from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex, Plate, Well
 
 BRIGHTFIELD = Channel(1, "Brightfield", "brightfield", 740.0)
 CHANNELS = (
@@ -64,11 +64,8 @@ def make_plate(
     """Describe a plate; ``without`` lists ``(row, column, field_id)`` that were never imaged."""
     y, x = (size, size) if isinstance(size, int) else size
     index_of = {field_id: index for index, field_id in enumerate(sorted(field_ids))}
-    return Plate(
-        name=name,
+    acquisition = Acquisition(
         measurement_id=f"measurement-of-{name}",
-        n_rows=8,
-        n_columns=12,
         shape=(n_t, len(channels), n_z, y, x),
         pixel_size_um=0.5,
         z_step_um=2.0 if n_z > 1 else 1.0,
@@ -86,6 +83,7 @@ def make_plate(
             for row, column in sorted(wells)
         ),
     )
+    return Plate(name, 8, 12, (acquisition,))
 
 
 def small_screen() -> Plate:
@@ -104,34 +102,34 @@ def small_screen() -> Plate:
 
 def places(plate: Plate) -> Iterator[Place]:
     """List all planes of a plate."""
-    n_t, n_c, n_z = plate.shape[:3]
+    n_t, n_c, n_z = plate.acquisitions[0].shape[:3]
     for well in plate.wells:
         for field in well.fields:
             for t, c, z in np.ndindex(n_t, n_c, n_z):
-                name = image_name(well, field.field_id, plate.channels[c].channel_id, t=t, z=z)
+                name = image_name(well, field.field_id, plate.acquisitions[0].channels[c].channel_id, t=t, z=z)
                 yield Place(well, field, (t, c, z), name)
 
 
 def plane_pixels(plate: Plate, place: Place) -> NDArray[np.uint16]:
     """Pixels ``(y, x)`` uint16 of a plane: its own noise on its own brightness."""
     seed = (place.well.row, place.well.column, place.field.field_id, *place.plane)
-    random = np.random.default_rng(seed)
-    return random.integers(0, 4000, plate.shape[-2:], np.uint16) + np.uint16(1000 * (1 + place.plane[1]))
+    shape = plate.acquisitions[0].shape[-2:]
+    return np.random.default_rng(seed).integers(0, 4000, shape, np.uint16) + np.uint16(1000 * (1 + place.plane[1]))
 
 
 def write_export(folder: Path, plate: Plate, *, skip: Collection[str] = (), index: bool = True) -> Path:
     """Write a HarmonyV5 measurement, without the files named in ``skip``, and return its folder."""
     for place in places(plate):
         if place.file not in skip:
-            write_plane(folder, place.file, plane_pixels(plate, place), plate.pixel_size_um)
+            write_plane(folder, place.file, plane_pixels(plate, place), plate.acquisitions[0].pixel_size_um)
     if index:
-        write_index(folder, plate, Acquisition())
+        write_index(folder, plate, Instrument())
     return folder
 
 
 def index_bytes(folder: Path, plate: Plate) -> bytes:
     """Write the index of a plate alone, and return its content."""
-    return write_index(folder, plate, Acquisition()).read_bytes()
+    return write_index(folder, plate, Instrument()).read_bytes()
 
 
 def parse_index(content: bytes) -> ElementTree.Element:

@@ -84,7 +84,7 @@ def assert_whole(root: Path, plate: Plate, *, without: tuple[str, ...] = ()) -> 
     for place in places(plate):
         found = np.asarray(open_level(root / place.well.path / str(place.field.index))[place.plane])
         expected = 0 if place.file in without else plane_pixels(plate, place)
-        np.testing.assert_array_equal(found, np.broadcast_to(np.uint16(expected), plate.shape[-2:]))
+        np.testing.assert_array_equal(found, np.broadcast_to(np.uint16(expected), plate.acquisitions[0].shape[-2:]))
 
 
 @pytest.fixture

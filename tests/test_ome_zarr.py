@@ -34,7 +34,7 @@ foreign = pytest.mark.filterwarnings("ignore:::ngio", "ignore:::ome_zarr", "igno
 
 def labels_of(plate: Plate) -> NDArray[np.int32]:
     """Labels ``(y, x)``: a few objects of different numbers, one of them a single pixel."""
-    labels = np.zeros(plate.shape[-2:], np.int32)
+    labels = np.zeros(plate.acquisitions[0].shape[-2:], np.int32)
     labels[10:30, 20:50] = 1
     labels[100:141, 61:82] = 2
     labels[7, 7] = 70000
@@ -50,7 +50,7 @@ def write_whole_plate(root: Path, plate: Plate) -> None:
             for field in well.fields:
                 of_field = [p for p in listed if p.well == well and p.field == field]
                 planes = ((p.plane, plane_pixels(plate, p)) for p in of_field)
-                write_field(files, root / well.path / str(field.index), plate, field, planes, {})
+                write_field(files, root / well.path / str(field.index), plate.acquisitions[0], field, planes, {})
 
 
 def flipped(content: bytes) -> bytes:
@@ -76,10 +76,10 @@ def masked(ingested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for field in well.fields:
                 folder = root / well.path / str(field.index)
                 labels = [((t, z), labels_of(plate)) for t, z in np.ndindex(2, 2)]
-                write_labels(files, folder, plate, field, labels, name="artifacts")
+                write_labels(files, folder, plate.acquisitions[0], field, labels, name="artifacts")
                 source = open_level(folder)
                 planes = (((t, 0, z), np.asarray(source[t, 0, z])) for t, z in np.ndindex(2, 2))
-                write_masked(files, folder, plate, field, 0, planes)
+                write_masked(files, folder, plate.acquisitions[0], field, 0, planes)
     return root
 
 
@@ -161,7 +161,7 @@ def test_ngio_reads_pixels_labels_and_tables(masked: Path) -> None:
     for folder, place in field_folders(masked):
         container = images[folder.relative_to(masked).as_posix()]
         image = container.get_image()
-        assert image.pixel_size.x == pytest.approx(plate.pixel_size_um)
+        assert image.pixel_size.x == pytest.approx(plate.acquisitions[0].pixel_size_um)
         assert image.channel_labels == ["Brightfield", "HOECHST 33342"]
         np.testing.assert_array_equal(np.squeeze(image.get_as_numpy(t=0, c=0, z=0)), plane_pixels(plate, place))
         assert container.list_labels() == ["artifacts"]
@@ -186,7 +186,7 @@ def test_a_plane_is_read_as_zarr_python_reads_it(ingested: Path) -> None:
     plate = small_screen()
     for place in places(plate):
         folder = ingested / place.well.path / str(place.field.index)
-        plane = read_image_plane(folder, plate, place.plane)
+        plane = read_image_plane(folder, plate.acquisitions[0], place.plane)
         np.testing.assert_array_equal(plane, np.asarray(open_level(folder)[place.plane]))
         assert plane.dtype == np.uint16
 
@@ -195,7 +195,7 @@ def test_an_image_that_others_rewrote_is_read_all_the_same(ingested: Path, tmp_p
     plate = small_screen()
     pixels = np.asarray(open_level(ingested / "B" / "3" / "0"))
     zarr.create_array(tmp_path / "0", data=pixels, chunks=(1, 1, 1, 100, 100))
-    np.testing.assert_array_equal(read_image_plane(tmp_path, plate, (1, 0, 1)), pixels[1, 0, 1])
+    np.testing.assert_array_equal(read_image_plane(tmp_path, plate.acquisitions[0], (1, 0, 1)), pixels[1, 0, 1])
 
 
 @pytest.mark.parametrize("change", [lambda shard: shard[:-1], lambda shard: shard[:20], lambda shard: b"", flipped])
@@ -204,7 +204,7 @@ def test_a_damaged_plane_is_named(ingested: Path, tmp_path: Path, change: Callab
     shard = tmp_path / "0" / "0" / "c" / "0" / "0" / "0" / "0" / "0"
     shard.write_bytes(change(shard.read_bytes()))
     with pytest.raises(PlateError, match=r"c/0/0/0/0/0 is damaged"):
-        read_image_plane(tmp_path / "0", small_screen(), (0, 0, 0))
+        read_image_plane(tmp_path / "0", small_screen().acquisitions[0], (0, 0, 0))
 
 
 @settings(max_examples=30, deadline=None)
@@ -234,11 +234,11 @@ def test_metadata_is_what_the_models_say(name: str, y_um: float, reason: str) ->
 
 def test_a_plate_is_read_back_as_it_was_written(ingested: Path) -> None:
     stored, plate = read_plate(ingested).plate, small_screen()
-    assert stored.shape == plate.shape
-    assert stored.channels == plate.channels
+    assert stored.shape == plate.acquisitions[0].shape
+    assert stored.channels == plate.acquisitions[0].channels
     assert (stored.n_rows, stored.n_columns, stored.name) == (plate.n_rows, plate.n_columns, plate.name)
-    assert stored.pixel_size_um == pytest.approx(plate.pixel_size_um)
-    assert stored.z_step_um == pytest.approx(plate.z_step_um)
+    assert stored.pixel_size_um == pytest.approx(plate.acquisitions[0].pixel_size_um)
+    assert stored.z_step_um == pytest.approx(plate.acquisitions[0].z_step_um)
     for found, expected in zip(stored.wells, plate.wells, strict=True):
         assert found.path == expected.path
         assert [(f.index, f.field_id) for f in found.fields] == [(f.index, f.field_id) for f in expected.fields]
@@ -310,7 +310,7 @@ def test_a_flipped_bit_in_a_shard_is_noticed(ingested: Path, tmp_path: Path) -> 
 def test_every_size_has_handy_chunks_and_a_pyramid(tmp_path: Path, size: int | tuple[int, int]) -> None:
     plate = make_plate(size=size, field_ids=[1])
     write_whole_plate(tmp_path / "p.zarr", plate)
-    y, x = plate.shape[-2:]
+    y, x = plate.acquisitions[0].shape[-2:]
     expected = [(y, x)]
     while max(expected[-1]) > 256:
         expected.append((-(-expected[-1][0] // 2), -(-expected[-1][1] // 2)))
@@ -340,8 +340,8 @@ def test_scales_and_positions_are_in_micrometre(ingested: Path) -> None:
         (multiscale,) = attributes(folder)["ome"]["multiscales"]
         for level, dataset in enumerate(multiscale["datasets"]):
             scale, translation = dataset["coordinateTransformations"]
-            pixel = plate.pixel_size_um * 2**level
-            assert scale["scale"] == pytest.approx([1, 1, plate.z_step_um, pixel, pixel])
+            pixel = plate.acquisitions[0].pixel_size_um * 2**level
+            assert scale["scale"] == pytest.approx([1, 1, plate.acquisitions[0].z_step_um, pixel, pixel])
             assert translation["translation"][:3] == [0, 0, 0]
             # The centre of the first pixel of a coarser level lies half a pixel further in, if a reader wants it so.
             offset = [
@@ -375,7 +375,7 @@ def test_a_saturated_plane_has_a_window_within_its_range(tmp_path: Path) -> None
     ((well, field),) = [(w, f) for w in plate.wells for f in w.fields]
     plane = np.full((64, 64), 65535, np.uint16)
     with writing(tmp_path / "p.zarr") as files:
-        write_field(files, tmp_path / "p.zarr" / "0", plate, field, [((0, 0, 0), plane)], {})
+        write_field(files, tmp_path / "p.zarr" / "0", plate.acquisitions[0], field, [((0, 0, 0), plane)], {})
     (channel,) = attributes(tmp_path / "p.zarr" / "0")["ome"]["omero"]["channels"]
     assert channel["window"]["start"] < channel["window"]["end"] <= channel["window"]["max"]
     assert well.path == "B/3"
@@ -395,7 +395,7 @@ def test_a_missing_plane_is_marked_and_has_no_file(tmp_path: Path) -> None:
     planes = [(first.plane, plane_pixels(plate, first))]
     with writing(tmp_path / "p.zarr") as files:
         create_plate(files, tmp_path / "p.zarr", plate, ingest_digest="d")
-        write_field(files, folder, plate, first.field, planes, {second.plane: "it is gone"})
+        write_field(files, folder, plate.acquisitions[0], first.field, planes, {second.plane: "it is gone"})
     assert read_missing_planes(folder) == {(0, 1, 0): "it is gone"}
     assert [f.relative_to(folder / "0" / "c").as_posix() for f in (folder / "0" / "c").rglob("0") if f.is_file()] == [
         "0/0/0/0/0"
@@ -407,11 +407,12 @@ def test_a_black_plane_reads_as_zeros_and_is_not_missing(tmp_path: Path) -> None
     plate = make_plate(field_ids=[1])
     (place,) = places(plate)
     folder = tmp_path / "p.zarr" / "0"
+    planes = [(place.plane, np.zeros((64, 64), np.uint16))]
     with writing(tmp_path / "p.zarr") as files:
-        write_field(files, folder, plate, place.field, [(place.plane, np.zeros((64, 64), np.uint16))], {})
+        write_field(files, folder, plate.acquisitions[0], place.field, planes, {})
     assert read_missing_planes(folder) == {}
     assert not np.asarray(open_level(folder)).any()
-    assert not read_image_plane(folder, plate, (0, 0, 0)).any()
+    assert not read_image_plane(folder, plate.acquisitions[0], (0, 0, 0)).any()
 
 
 def test_labels_have_the_images_levels_and_no_label_is_invented(masked: Path) -> None:
@@ -446,7 +447,7 @@ def test_a_second_label_image_is_listed_beside_the_first(tmp_path: Path) -> None
     root = tmp_path / "p.zarr"
     for name in ("weak", "artifacts", "weak"):
         with writing(root) as files:
-            write_labels(files, root / "0", plate, place.field, [((0, 0), labels_of(plate))], name=name)
+            write_labels(files, root / "0", plate.acquisitions[0], place.field, [((0, 0), labels_of(plate))], name=name)
     assert attributes(root / "0" / "labels")["ome"]["labels"] == ["artifacts", "weak"]
 
 

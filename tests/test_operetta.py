@@ -124,7 +124,7 @@ def test_the_map_of_channels_is_found_wherever_it_stands(tmp_path: Path, screen:
     root.remove(maps)
     root.append(maps)  # after the images
     export = read_export(save(tmp_path, ElementTree.tostring(root)))
-    assert export.plate.channels == small_screen().channels
+    assert export.plate.acquisitions[0].channels == small_screen().channels
 
 
 def test_an_index_above_the_images_finds_them(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_field_in_the_middle_of_the_well_has_no_negative_zero(tmp_path: Path, 
 
 
 def test_channels_tell_their_kind_and_wavelengths(tmp_path: Path) -> None:
-    channels = read_export(write_export(tmp_path, make_plate(channels=CHANNELS))).plate.channels
+    channels = read_export(write_export(tmp_path, make_plate(channels=CHANNELS))).plate.acquisitions[0].channels
     assert channels == CHANNELS
     assert channels[0].emission_nm is None  # written as 0
 
@@ -200,13 +200,13 @@ def test_a_kind_of_channel_that_nobody_knows_is_unknown(tmp_path: Path, screen: 
         for image in images:
             set_text(image, "ChannelType", "Holographic")
 
-    assert read_export(save(tmp_path, changed(screen, rename))).plate.channels[0].kind == "unknown"
+    assert read_export(save(tmp_path, changed(screen, rename))).plate.acquisitions[0].channels[0].kind == "unknown"
 
 
 def test_channel_numbers_may_have_gaps(tmp_path: Path) -> None:
     plate = make_plate(channels=(CHANNELS[1], CHANNELS[3]))
     export = read_export(write_export(tmp_path, plate))
-    assert [channel.channel_id for channel in export.plate.channels] == [2, 4]
+    assert [channel.channel_id for channel in export.plate.acquisitions[0].channels] == [2, 4]
     assert set(export.sources["B/3", 0]) == {(0, 0, 0), (0, 1, 0)}
 
 
@@ -218,7 +218,7 @@ def test_channels_focused_at_different_heights_are_one_plane(tmp_path: Path) -> 
 
     content = changed(index_bytes(tmp_path, make_plate(channels=CHANNELS)), refocus)
     plate = read_export(save(tmp_path, content)).plate
-    assert (plate.shape[2], plate.z_step_um) == (1, 1.0)
+    assert (plate.acquisitions[0].shape[2], plate.acquisitions[0].z_step_um) == (1, 1.0)
 
 
 def test_the_z_step_is_that_of_the_planes_of_one_channel(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_the_z_step_is_that_of_the_planes_of_one_channel(tmp_path: Path) -> None
 
     content = changed(index_bytes(tmp_path, make_plate(channels=CHANNELS, n_z=4)), refocus)
     plate = read_export(save(tmp_path, content)).plate
-    assert plate.shape[2] == 4
-    assert plate.z_step_um == pytest.approx(1.5)
+    assert plate.acquisitions[0].shape[2] == 4
+    assert plate.acquisitions[0].z_step_um == pytest.approx(1.5)
 
 
 def test_an_image_that_the_index_does_not_list_is_absent_from_the_sources(tmp_path: Path, screen: bytes) -> None:
@@ -260,7 +260,7 @@ def test_two_files_for_one_plane_contradict_each_other(tmp_path: Path, screen: b
 
 
 def test_a_pixel_size_given_by_hand_takes_the_place_of_the_index(tmp_path: Path, screen: bytes) -> None:
-    assert read_export(save(tmp_path, screen), pixel_size_um=0.25).plate.pixel_size_um == 0.25
+    assert read_export(save(tmp_path, screen), pixel_size_um=0.25).plate.acquisitions[0].pixel_size_um == 0.25
 
 
 def test_a_pixel_size_that_the_index_lacks_must_be_given(tmp_path: Path, screen: bytes) -> None:
@@ -272,7 +272,7 @@ def test_a_pixel_size_that_the_index_lacks_must_be_given(tmp_path: Path, screen:
     content = changed(screen, strip)
     with pytest.raises(ExportError, match="--pixel-size-um"):
         read_export(save(tmp_path, content))
-    assert read_export(save(tmp_path, content), pixel_size_um=0.5).plate.shape == small_screen().shape
+    assert read_export(save(tmp_path, content), pixel_size_um=0.5).plate.acquisitions[0].shape == small_screen().shape
 
 
 # Folders without an index
@@ -281,12 +281,12 @@ def test_a_pixel_size_that_the_index_lacks_must_be_given(tmp_path: Path, screen:
 def test_names_alone_are_enough_with_a_pixel_size(tmp_path: Path) -> None:
     plate = make_plate(wells=[(2, 3), (16, 24)], field_ids=[1, 256], channels=CHANNELS[:2], n_t=2, n_z=2, size=(48, 64))
     export = read_export(write_export(tmp_path, plate, index=False), pixel_size_um=0.3)
-    assert export.plate.shape == plate.shape
+    assert export.plate.acquisitions[0].shape == plate.acquisitions[0].shape
     assert (export.plate.n_rows, export.plate.n_columns) == (16, 24)
     assert [well.path for well in export.plate.wells] == ["B/3", "P/24"]
     assert [field.field_id for field in export.plate.wells[0].fields] == [1, 256]
-    assert export.plate.pixel_size_um == 0.3
-    assert [channel.kind for channel in export.plate.channels] == ["unknown", "unknown"]
+    assert export.plate.acquisitions[0].pixel_size_um == 0.3
+    assert [channel.kind for channel in export.plate.acquisitions[0].channels] == ["unknown", "unknown"]
     for place in places(plate):
         assert export.sources[place.well.path, place.field.index][place.plane] == place.file
 
@@ -309,7 +309,7 @@ def test_one_odd_file_does_not_decide_the_size(tmp_path: Path) -> None:
     files = [place.file for place in places(plate)]
     tifffile.imwrite(folder / "Images" / files[0], np.zeros((8, 9), np.uint16))
     (folder / "Images" / files[1]).write_bytes(b"")
-    assert read_export(folder, pixel_size_um=0.3).plate.shape[-2:] == (64, 64)
+    assert read_export(folder, pixel_size_um=0.3).plate.acquisitions[0].shape[-2:] == (64, 64)
 
 
 def test_a_folder_whose_tiffs_are_all_damaged_is_refused(tmp_path: Path) -> None:
@@ -323,9 +323,9 @@ def test_a_folder_whose_tiffs_are_all_damaged_is_refused(tmp_path: Path) -> None
 def test_bare_tiffs_of_two_plates_are_two_measurements(tmp_path: Path) -> None:
     folders = [write_export(tmp_path / name, make_plate(name=name), index=False) for name in ("first", "second")]
     first, second = (read_export(folder / "Images", pixel_size_um=0.3).plate for folder in folders)
-    assert first.measurement_id != second.measurement_id
+    assert first.acquisitions[0].measurement_id != second.acquisitions[0].measurement_id
     again = read_export(folders[0], pixel_size_um=0.3).plate
-    assert (again.name, again.measurement_id) == (first.name, first.measurement_id)
+    assert (again.name, again.measurement_id) == (first.name, first.acquisitions[0].measurement_id)
 
 
 # What is refused
@@ -548,27 +548,27 @@ def test_the_phenix_export_is_what_its_index_says(shared_data: Path) -> None:
     export = read_export(shared_data / "operetta" / "phenix-v5")
     plate = export.plate
     assert (plate.n_rows, plate.n_columns) == (16, 24)
-    assert plate.shape == (1, 6, 1, 1080, 1080)
+    assert plate.acquisitions[0].shape == (1, 6, 1, 1080, 1080)
     assert [well.path for well in plate.wells] == ["A/1"]
-    assert [channel.kind for channel in plate.channels] == ["fluorescence"] * 5 + ["brightfield"]
-    assert [channel.emission_nm for channel in plate.channels] == [706, 599, 599, 522, 456, None]
-    assert plate.pixel_size_um == pytest.approx(0.597976, abs=1e-6)
+    assert [channel.kind for channel in plate.acquisitions[0].channels] == ["fluorescence"] * 5 + ["brightfield"]
+    assert [channel.emission_nm for channel in plate.acquisitions[0].channels] == [706, 599, 599, 522, 456, None]
+    assert plate.acquisitions[0].pixel_size_um == pytest.approx(0.597976, abs=1e-6)
     assert all((export.image_folder / url).is_file() for url in export.sources["A/1", 0].values())
 
 
 def test_the_phenix_export_of_harmony_7_is_what_its_index_says(shared_data: Path) -> None:
     plate = read_export(shared_data / "operetta" / "phenix-v7").plate
     assert (plate.n_rows, plate.n_columns) == (8, 12)
-    assert plate.shape == (1, 7, 1, 2160, 2160)
-    assert [channel.name for channel in plate.channels][3] == "405ex, 570-630-em)"
-    assert plate.channels[6].kind == "brightfield"
-    assert plate.pixel_size_um == pytest.approx(0.296688, abs=1e-6)
+    assert plate.acquisitions[0].shape == (1, 7, 1, 2160, 2160)
+    assert [channel.name for channel in plate.acquisitions[0].channels][3] == "405ex, 570-630-em)"
+    assert plate.acquisitions[0].channels[6].kind == "brightfield"
+    assert plate.acquisitions[0].pixel_size_um == pytest.approx(0.296688, abs=1e-6)
 
 
 def test_the_operetta_export_is_what_its_index_says(shared_data: Path) -> None:
     plate = read_export(shared_data / "operetta" / "operetta-cls-v5").plate
     assert (plate.name, plate.n_rows, plate.n_columns) == ("Test_Sample_BALL", 16, 24)
-    assert plate.shape == (1, 1, 1, 1080, 1080)
+    assert plate.acquisitions[0].shape == (1, 1, 1, 1080, 1080)
     assert [(w.path, [f.field_id for f in w.fields]) for w in plate.wells] == [("C/3", [1, 2])]
     assert [f.y_um for f in plate.wells[0].fields] == pytest.approx([-645.814, -645.814])
     assert [f.x_um for f in plate.wells[0].fields] == pytest.approx([-645.814, 645.814])
@@ -576,6 +576,6 @@ def test_the_operetta_export_is_what_its_index_says(shared_data: Path) -> None:
 
 def test_the_bare_tiffs_are_what_their_names_say(shared_data: Path) -> None:
     export = read_export(shared_data / "sabgal" / "images", pixel_size_um=0.3)
-    assert export.plate.shape == (1, 1, 1, 1080, 1080)
+    assert export.plate.acquisitions[0].shape == (1, 1, 1, 1080, 1080)
     assert (len(export.plate.wells), export.plate.n_fields) == (13, 20)
     assert {f.field_id for w in export.plate.wells if w.path == "E/5" for f in w.fields} == {78, 242, 247}

@@ -252,7 +252,7 @@ def test_ingest_that_finds_nothing_new_leaves_the_tables_of_a_run(tmp_path):
 
 
 def test_plate_without_brightfield_names_its_channels(plate):
-    stored = read_plate(plate).plate
+    (stored,) = read_plate(plate).plate.acquisitions
     blind = replace(stored, channels=tuple(replace(c, kind="fluorescence") for c in stored.channels))
     with pytest.raises(PlateError, match=r"0 brightfield channels.*'HOECHST 33342'.*--channel"):
         find_channel(blind, None)

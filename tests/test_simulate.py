@@ -15,7 +15,7 @@ from artifact_mask.errors import StorageError
 from artifact_mask.io.operetta import read_export
 from artifact_mask.io.operetta_writer import (
     TRUTH_ILLUMINATION_STEP,
-    Acquisition,
+    Instrument,
     Layer,
     image_name,
     write_assay_layout,
@@ -23,7 +23,7 @@ from artifact_mask.io.operetta_writer import (
     write_plane,
 )
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
-from artifact_mask.metadata import Channel, Field, Plate, Well
+from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows import simulate as workflow
 from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.simulate import simulate
@@ -49,7 +49,9 @@ BRIGHTFIELD = (Channel(1, "Brightfield", "brightfield"),)
 
 def small_plate(name="P <1> & more", channels=BRIGHTFIELD):
     wells = (Well(2, 3, (Field(0, 1, y_um=-10.0, x_um=20.0), Field(1, 100, y_um=10.0, x_um=-20.0))),)
-    return Plate(name, "id & more", 8, 12, (1, len(channels), 1, 8, 10), 0.3, 1.0, tuple(channels), wells)
+    return Plate(
+        name, 8, 12, (Acquisition("id & more", (1, len(channels), 1, 8, 10), 0.3, 1.0, tuple(channels), wells),)
+    )
 
 
 def test_index_names_every_tiff_and_no_other(campaign):
@@ -76,15 +78,15 @@ def test_export_reads_back_as_the_plate_that_was_asked_for(campaign):
     config, folders = campaign
     plate = read_export(folders[1]).plate
     assert plate.name == folders[1].name == "Plate02"
-    assert plate.shape == (1, 2, 1, SIZE, SIZE)
-    assert plate.pixel_size_um == pytest.approx(config.pixel_size_um)
-    assert [channel.kind for channel in plate.channels] == ["brightfield", "fluorescence"]
+    assert plate.acquisitions[0].shape == (1, 2, 1, SIZE, SIZE)
+    assert plate.acquisitions[0].pixel_size_um == pytest.approx(config.pixel_size_um)
+    assert [channel.kind for channel in plate.acquisitions[0].channels] == ["brightfield", "fluorescence"]
     assert [well.name for well in plate.wells] == ["B02", "B03", "B04"]
     assert [(f.field_id, f.y_um, f.x_um) for f in plate.wells[0].fields] == [(1, 0.0, -19.2), (2, 0.0, 19.2)]
 
 
 def test_plates_have_measurements_of_their_own(campaign):
-    first, second = (read_export(folder).plate.measurement_id for folder in campaign[1])
+    first, second = (read_export(folder).plate.acquisitions[0].measurement_id for folder in campaign[1])
     assert first != second
 
 
@@ -237,7 +239,7 @@ def test_text_is_escaped(tmp_path):
     plate = small_plate(channels=(Channel(1, '405ex, "<570>"', "fluorescence"),))
     index = ElementTree.parse(write_index(tmp_path, plate))
     assert index.find(".//h:Plates/h:Plate/h:Name", NS).text == plate.name
-    assert index.find(".//h:ChannelName", NS).text == plate.channels[0].name
+    assert index.find(".//h:ChannelName", NS).text == plate.acquisitions[0].channels[0].name
     layer = Layer("A & B", "string", {(2, 3): "<x>"})
     layout = ElementTree.parse(write_assay_layout(tmp_path, small_plate("plain"), [layer]))
     assert layout.find("h:Layer/h:Name", NS).text == "A & B"
@@ -251,8 +253,8 @@ def test_upwards_y_of_harmony_is_the_negative_of_the_image_y(tmp_path):
 
 def test_brightfield_has_an_identity_profile_and_fluorescence_a_polynomial(tmp_path):
     channels = (Channel(1, "Brightfield", "brightfield"), Channel(2, "GFP", "fluorescence"))
-    acquisition = Acquisition(profiles={2: FLUORESCENCE_SHADING})
-    index = ElementTree.parse(write_index(tmp_path, small_plate(channels=channels), acquisition))
+    instrument = Instrument(profiles={2: FLUORESCENCE_SHADING})
+    index = ElementTree.parse(write_index(tmp_path, small_plate(channels=channels), instrument))
     brightfield, fluorescence = (p.text for p in index.iterfind(".//h:FlatfieldProfile", NS))
     assert "Profile: {Type: Identity}" in brightfield
     assert "Coefficients: [[1.1], [0.06, -0.04], [-0.6, 0, -0.6]], Dims: [10, 8]" in fluorescence

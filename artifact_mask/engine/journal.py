@@ -14,6 +14,7 @@ from typing import Any
 from artifact_mask.engine.lease import BEAT_S, SILENCE_S, Lease, hold_lease
 from artifact_mask.io.files import FileStamp, StagedFiles, publish, remove_others, sizes_in, write_atomically
 from artifact_mask.location import Location, read_bytes
+from artifact_mask.metadata import FieldKey
 
 MAX_KEY_CHARACTERS = 100
 """A file name has 255, of which an ending needs some."""
@@ -21,9 +22,6 @@ MAX_KEY_CHARACTERS = 100
 MAX_FIELDS_PER_UNIT = 16
 """Seconds of work on a core; then the milliseconds that a scheduler needs for a task are nothing."""
 MIN_UNITS_PER_PLATE = 64
-
-FieldKey = tuple[str, int]
-"""Path of a well and index of a field in it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Metadata of the images of a field of view (NGFF 0.5).
 
-The fields of a plate differ in a few values. Documents are made with yaozarrs' models once, with gaps for these values:
-to model, check and print each anew would take eight times as long.
+The fields of an acquisition differ in a few values. Documents are made with yaozarrs' models once, with gaps for these
+values: to model, check and print each anew would take eight times as long.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from yaozarrs import DimSpec, v05
 
 from artifact_mask.io.zarr_group import describe_group, fill_gaps, gap
 from artifact_mask.kernels.pyramid import pyramid_shapes
-from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate
+from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex
 
 Coarse = Mapping[tuple[int, ...], NDArray[np.uint16]]
 """Coarsest level of some planes, by ``(t, c, z)``."""
@@ -23,36 +23,40 @@ _EMISSION_COLOURS = ((470, "0000FF"), (505, "00FFFF"), (560, "00FF00"), (590, "F
 
 
 class _Grid(NamedTuple):
-    """Pixels that the images of a plate share: ``(y, x)`` of them, and their sides."""
+    """Sampling that the images of an acquisition share: ``(y, x)`` pixels, their sides, and the steps."""
 
     shape: tuple[int, int]
     pixel_size_um: float
     z_step_um: float
+    t_step_s: float
 
 
-def describe_field(plate: Plate, field: Field, missing: Mapping[PlaneIndex, str], coarse: Coarse) -> bytes:
+def describe_field(acquisition: Acquisition, field: Field, missing: Mapping[PlaneIndex, str], coarse: Coarse) -> bytes:
     """``zarr.json`` of a field's image, with the reason for each plane that has no pixels."""
-    document = _field_document(_grid(plate), plate.channels, tuple(missing.items()))
-    values = _name_and_place(str(field.index), field) | _windows(plate.shape[1], coarse)
-    return fill_gaps(document, values | {"field_id": field.field_id})
+    document = _field_document(_grid(acquisition), acquisition.channels, tuple(missing.items()))
+    values = _name_and_place(str(field.index), field) | _windows(acquisition.shape[1], coarse)
+    return fill_gaps(document, values | {"field_id": field.field_id, "times_s": list(field.times_s)})
 
 
-def describe_masked(plate: Plate, field: Field, channel: int, coarse: Coarse) -> bytes:
+def describe_masked(acquisition: Acquisition, field: Field, channel: int, coarse: Coarse) -> bytes:
     """``zarr.json`` of the masked image of one channel."""
-    document = _masked_document(_grid(plate), plate.channels[channel])
+    document = _masked_document(_grid(acquisition), acquisition.channels[channel])
     return fill_gaps(document, _name_and_place("masked", field) | _windows(1, coarse))
 
 
-def describe_label(plate: Plate, field: Field, name: str) -> bytes:
+def describe_label(acquisition: Acquisition, field: Field, name: str) -> bytes:
     """``zarr.json`` of a label image."""
-    return fill_gaps(_label_document(_grid(plate)), _name_and_place(name, field))
+    return fill_gaps(_label_document(_grid(acquisition)), _name_and_place(name, field))
 
 
 @lru_cache
 def _field_document(grid: _Grid, channels: tuple[Channel, ...], missing: tuple[tuple[PlaneIndex, str], ...]) -> str:
     planes = [{"tcz": list(index), "reason": reason} for index, reason in missing]
     return describe_group(
-        {"ome": _image(grid, channels), "artmask": {"field_id": gap("field_id"), "missing_planes": planes}}
+        {
+            "ome": _image(grid, channels),
+            "artmask": {"field_id": gap("field_id"), "times_s": gap("times_s"), "missing_planes": planes},
+        }
     )
 
 
@@ -86,9 +90,9 @@ def _image(grid: _Grid, channels: Sequence[Channel]) -> dict[str, Any]:
 
 def _multiscale(grid: _Grid, *, axes: str) -> v05.Multiscale:
     dims = {
-        "t": DimSpec(name="t", unit="second"),
+        "t": DimSpec(name="t", scale=grid.t_step_s, unit="second", scale_factor=1),
         "c": DimSpec(name="c"),
-        "z": DimSpec(name="z", scale=grid.z_step_um, unit="micrometer", scale_factor=1),
+        "z": DimSpec(name="z", scale=grid.z_step_um, unit="micrometer", scale_factor=1, translation=0),
         "y": DimSpec(name="y", scale=grid.pixel_size_um, unit="micrometer", translation=0),
         "x": DimSpec(name="x", scale=grid.pixel_size_um, unit="micrometer", translation=0),
     }
@@ -101,23 +105,23 @@ def _with_gaps(image: v05.Image | v05.LabelImage) -> dict[str, Any]:
     attributes: dict[str, Any] = image.model_dump(mode="json", exclude_none=True)
     for dataset in attributes["multiscales"][0]["datasets"]:
         _, translation = dataset["coordinateTransformations"]
-        translation["translation"][-2:] = [gap("y_um"), gap("x_um")]
+        translation["translation"][-3:] = [gap("z_um"), gap("y_um"), gap("x_um")]
     return attributes
 
 
-def _grid(plate: Plate) -> _Grid:
-    y, x = plate.shape[-2:]
-    return _Grid((y, x), plate.pixel_size_um, plate.z_step_um)
+def _grid(acquisition: Acquisition) -> _Grid:
+    y, x = acquisition.shape[-2:]
+    return _Grid((y, x), acquisition.pixel_size_um, acquisition.z_step_um, acquisition.t_step_s)
 
 
-def _name_and_place(name: str, field: Field) -> dict[str, str | float]:
+def _name_and_place(name: str, field: Field) -> dict[str, Any]:
     # No negative zeros.
-    return {"name": name, "y_um": float(field.y_um) or 0.0, "x_um": float(field.x_um) or 0.0}
+    return {"name": name} | {key: float(getattr(field, key)) or 0.0 for key in ("z_um", "y_um", "x_um")}
 
 
-def _windows(n_channels: int, coarse: Coarse) -> dict[str, str | float]:
+def _windows(n_channels: int, coarse: Coarse) -> dict[str, Any]:
     """Range of grey values to show of each channel, from its first plane."""
-    windows: dict[str, str | float] = {}
+    windows: dict[str, Any] = {}
     for c in range(n_channels):
         pixels = next((plane for index, plane in coarse.items() if index[1] == c), None)
         low, high = (0.0, 65535.0) if pixels is None else (float(p) for p in np.percentile(pixels, (0.5, 99.5)))

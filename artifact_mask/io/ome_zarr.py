@@ -22,7 +22,7 @@ from artifact_mask.io.shard import INTENSITY, LABEL, PlaneCodec, create_sharded_
 from artifact_mask.io.zarr_group import read_attributes, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
 from artifact_mask.location import Location
-from artifact_mask.metadata import Field, PlaneIndex, Plate
+from artifact_mask.metadata import Acquisition, Field, PlaneIndex
 
 MAX_CHUNK_PX = 640
 
@@ -30,7 +30,7 @@ MAX_CHUNK_PX = 640
 def write_field(
     files: StagedFiles,
     folder: Location,
-    plate: Plate,
+    acquisition: Acquisition,
     field: Field,
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
     missing: Mapping[PlaneIndex, str],
@@ -43,7 +43,7 @@ def write_field(
         To write with.
     folder
         Group of the field.
-    plate, field
+    acquisition, field
         What it belongs to.
     planes
         Indices and pixels ``(y, x)``; taken one by one, so that a single plane is in memory.
@@ -51,15 +51,15 @@ def write_field(
         Reason for each plane that has no pixels. It is marked in the metadata; its chunks stay absent.
     """
     coarse = _write_levels(
-        files, folder, plate.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
+        files, folder, acquisition.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
     )
-    files.write(folder / "zarr.json", describe_field(plate, field, missing, coarse))
+    files.write(folder / "zarr.json", describe_field(acquisition, field, missing, coarse))
 
 
 def write_masked(
     files: StagedFiles,
     folder: Location,
-    plate: Plate,
+    acquisition: Acquisition,
     field: Field,
     channel: int,
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
@@ -72,24 +72,24 @@ def write_masked(
         To write with.
     folder
         Group of the field.
-    plate, field
+    acquisition, field
         What it belongs to.
     channel
-        Index of the masked channel in the plate.
+        Index of the masked channel in the acquisition.
     planes
         Indices ``(t, 0, z)`` and pixels ``(y, x)``.
     """
-    shape = (plate.shape[0], 1, *plate.shape[2:])
+    shape = (acquisition.shape[0], 1, *acquisition.shape[2:])
     coarse = _write_levels(
         files, folder / "masked", shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
     )
-    files.write(folder / "masked" / "zarr.json", describe_masked(plate, field, channel, coarse))
+    files.write(folder / "masked" / "zarr.json", describe_masked(acquisition, field, channel, coarse))
 
 
 def write_labels(
     files: StagedFiles,
     folder: Location,
-    plate: Plate,
+    acquisition: Acquisition,
     field: Field,
     planes: Iterable[tuple[tuple[int, int], NDArray[np.int32]]],
     *,
@@ -103,18 +103,18 @@ def write_labels(
         To write with.
     folder
         Group of the field.
-    plate, field
+    acquisition, field
         What it belongs to.
     planes
         Indices ``(t, z)`` and labels ``(y, x)``; 0 is background.
     name
         Name of the label image.
     """
-    t, _, z, y, x = plate.shape
+    t, _, z, y, x = acquisition.shape
     _write_levels(
         files, folder / "labels" / name, (t, z, y, x), planes, axes="tzyx", downsample=downsample_nearest, codec=LABEL
     )
-    files.write(folder / "labels" / name / "zarr.json", describe_label(plate, field, name))
+    files.write(folder / "labels" / name / "zarr.json", describe_label(acquisition, field, name))
     listed = read_attributes(folder / "labels").get("ome", {}).get("labels", [])
     write_group(files, folder / "labels", {"ome": v05.LabelsGroup(labels=sorted({*listed, name}))}, stamped=False)
 
@@ -137,7 +137,7 @@ def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
     return missing
 
 
-def read_image_plane(folder: Location, plate: Plate, index: PlaneIndex) -> NDArray[np.uint16]:
+def read_image_plane(folder: Location, acquisition: Acquisition, index: PlaneIndex) -> NDArray[np.uint16]:
     """Read one plane ``(y, x)`` of a field's image at full resolution.
 
     Raises
@@ -150,8 +150,8 @@ def read_image_plane(folder: Location, plate: Plate, index: PlaneIndex) -> NDArr
     An image that is laid out as :func:`write_field` does it is read without zarr-python, whose machinery takes longer
     than reading and decompressing.
     """
-    chunk = (_chunk_size(plate.shape[-2]), _chunk_size(plate.shape[-1]))
-    plane = read_plane(folder / "0", plate.shape, index, chunk, "tczyx", INTENSITY)
+    chunk = (_chunk_size(acquisition.shape[-2]), _chunk_size(acquisition.shape[-1]))
+    plane = read_plane(folder / "0", acquisition.shape, index, chunk, "tczyx", INTENSITY)
     return np.asarray(open_level(folder)[index]) if plane is None else plane
 
 

@@ -1,8 +1,9 @@
 """Plates and wells of an OME-Zarr store (NGFF 0.5): what it contains, in metadata alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from yaozarrs import v05
@@ -11,7 +12,7 @@ from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.zarr_group import read_attributes, write_group
 from artifact_mask.location import Location, require_reachable
-from artifact_mask.metadata import Channel, Field, Plate, Well, row_name
+from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well, row_name
 
 _READ_THREADS = 8
 """A network disk or an object store answers many questions in the time of one."""
@@ -45,21 +46,19 @@ def create_plate(files: StagedFiles, root: Location, plate: Plate, *, ingest_dig
             v05.PlateWell(path=well.path, rowIndex=rows.index(well.row), columnIndex=columns.index(well.column))
             for well in plate.wells
         ],
-        acquisitions=[
-            v05.Acquisition(id=0, name=plate.name, maximumfieldcount=max(len(w.fields) for w in plate.wells))
-        ],
+        acquisitions=[_describe_acquisition(number, acq, plate.name) for number, acq in enumerate(plate.acquisitions)],
         field_count=max(len(well.fields) for well in plate.wells),
     )
     description = {
         "ingest_digest": ingest_digest,
-        "measurement_id": plate.measurement_id,
+        "barcode": plate.barcode,
         "n_rows": plate.n_rows,
         "n_columns": plate.n_columns,
         "n_fields": plate.n_fields,
-        "shape": list(plate.shape),
-        "pixel_size_um": plate.pixel_size_um,
-        "z_step_um": plate.z_step_um,
-        "channels": [asdict(channel) for channel in plate.channels],
+        "acquisitions": [
+            {key: value for key, value in asdict(replace(acquisition, wells=())).items() if key != "wells"}
+            for acquisition in plate.acquisitions
+        ],
     }
     # First, so that an interrupted ingest is known as the same plate's.
     ome = _versioned("plate", v05.Plate(plate=definition))
@@ -67,13 +66,32 @@ def create_plate(files: StagedFiles, root: Location, plate: Plate, *, ingest_dig
     for row in rows:
         write_group(files, root / row_name(row), {}, stamped=False)
     for well in plate.wells:
-        images = [v05.FieldOfView(path=str(field.index), acquisition=0) for field in well.fields]
-        fields = [
-            {"path": str(field.index), "field_id": field.field_id, "y_um": field.y_um, "x_um": field.x_um}
-            for field in well.fields
+        fields: list[dict[str, Any]] = [
+            {"path": str(f.index), "acquisition": plate.acquisition_of[well.path, f.index]}
+            | {key: value for key, value in asdict(f).items() if key != "index"}
+            for f in well.fields
         ]
+        images = [v05.FieldOfView(path=f["path"], acquisition=f["acquisition"]) for f in fields]
         ome = _versioned("well", v05.Well(well=v05.WellDef(images=images)))
-        write_group(files, root / well.path, {"ome": ome, "artmask": {"fields": fields}}, stamped=False)
+        of_well = {"layout": dict(well.layout), "fields": fields}
+        write_group(files, root / well.path, {"ome": ome, "artmask": of_well}, stamped=False)
+
+
+def _describe_acquisition(number: int, acquisition: Acquisition, plate: str) -> v05.Acquisition:
+    return v05.Acquisition(
+        id=number,
+        name=f"{plate} {acquisition.started}".strip(),
+        description=f"Measurement {acquisition.measurement_id}",
+        maximumfieldcount=max(len(well.fields) for well in acquisition.wells),
+        starttime=_unix_seconds(acquisition.started),
+    )
+
+
+def _unix_seconds(time: str) -> int | None:
+    try:
+        return int(datetime.fromisoformat(time).timestamp())
+    except ValueError:
+        return None
 
 
 def read_plate(root: Location) -> StoredPlate:
@@ -90,39 +108,42 @@ def read_plate(root: Location) -> StoredPlate:
     description = attributes.get("artmask")
     if not description or "plate" not in attributes.get("ome", {}):
         raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
-    wells = []
     paths = [entry["path"] for entry in attributes["ome"]["plate"]["wells"]]
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         attributes_of_wells = list(pool.map(read_attributes, [root / path for path in paths]))
+    wells: list[list[Well]] = [[] for _ in description["acquisitions"]]
     for path, of_group in zip(paths, attributes_of_wells, strict=True):
         of_well = of_group.get("artmask")
         if of_well is None:
             raise PlateError(f"{root} is not complete: {path} has no metadata. Run `artmask ingest` again.")
         row, column = path.split("/")
-        wells.append(
-            Well(
-                row=_row_number(row),
-                column=int(column),
-                fields=tuple(Field(int(f["path"]), f["field_id"], f["y_um"], f["x_um"]) for f in of_well["fields"]),
-            )
-        )
-    t, c, z, y, x = description["shape"]
+        for number, of_acquisition in enumerate(wells):
+            fields = tuple(_read_field(entry) for entry in of_well["fields"] if entry["acquisition"] == number)
+            if fields:
+                of_acquisition.append(Well(_row_number(row), int(column), fields, of_well["layout"]))
     plate = Plate(
         name=attributes["ome"]["plate"]["name"],
-        measurement_id=description["measurement_id"],
+        barcode=description["barcode"],
         n_rows=description["n_rows"],
         n_columns=description["n_columns"],
-        shape=(t, c, z, y, x),
-        pixel_size_um=description["pixel_size_um"],
-        z_step_um=description["z_step_um"],
-        channels=tuple(Channel(**channel) for channel in description["channels"]),
-        wells=tuple(wells),
+        acquisitions=tuple(map(_read_acquisition, description["acquisitions"], wells)),
     )
     return StoredPlate(plate, description["ingest_digest"])
 
 
-def read_identity(root: Location) -> tuple[str, str]:
-    """Name and measurement of the plate that a store holds, even if its ingest was interrupted at once.
+def _read_field(entry: Mapping[str, Any]) -> Field:
+    values = {key: value for key, value in entry.items() if key not in ("path", "acquisition")}
+    return Field(index=int(entry["path"]), **values | {"times_s": tuple(entry["times_s"])})
+
+
+def _read_acquisition(description: Mapping[str, Any], wells: Sequence[Well]) -> Acquisition:
+    t, c, z, y, x = description["shape"]
+    channels = tuple(Channel(**channel) for channel in description["channels"])
+    return Acquisition(**{**description, "shape": (t, c, z, y, x), "channels": channels, "wells": tuple(wells)})
+
+
+def read_identity(root: Location) -> tuple[str, list[str]]:
+    """Name and measurements of the plate that a store holds, even if its ingest was interrupted at once.
 
     Raises
     ------
@@ -131,7 +152,8 @@ def read_identity(root: Location) -> tuple[str, str]:
     """
     attributes = read_attributes(root)
     try:
-        return attributes["ome"]["plate"]["name"], attributes["artmask"]["measurement_id"]
+        acquisitions = attributes["artmask"]["acquisitions"]
+        return attributes["ome"]["plate"]["name"], [acquisition["measurement_id"] for acquisition in acquisitions]
     except (KeyError, TypeError) as error:
         raise PlateError(
             f"{root} exists and is not a plate that artmask wrote; it is left as it is. Choose another name."

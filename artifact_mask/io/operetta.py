@@ -9,7 +9,7 @@ from pathlib import Path
 from artifact_mask.errors import ExportError, ImageError
 from artifact_mask.io.harmony_index import Record, parse_index
 from artifact_mask.io.tiff import read_tiff_shape
-from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well, well_path
+from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex, Plate, Well, well_path
 
 INDEX_NAMES = ("Index.idx.xml", "Index.ref.xml", "Index.xml")
 _TIFF_NAME = re.compile(
@@ -237,18 +237,15 @@ def _assemble(
         sources[well_path(row, column), field.index] = {plane: planes[plane].url for plane in sorted(planes)}
     wells = tuple(Well(row, column, tuple(of_well)) for (row, column), of_well in sorted(fields.items()))
     n_rows, n_columns = _plate_size(plate_size, max(w.row for w in wells), max(w.column for w in wells))
-    plate = Plate(
-        name=name,
+    acquisition = Acquisition(
         measurement_id=measurement_id,
-        n_rows=n_rows,
-        n_columns=n_columns,
         shape=(len(t_of), len(c_of), len(z_of), *image_size),
         pixel_size_um=pixel_size_um,
         z_step_um=_z_step_um(records, z_of),
         channels=tuple(channels[channel_id] for channel_id in c_of),
         wells=wells,
     )
-    return plate, sources
+    return Plate(name, n_rows, n_columns, (acquisition,)), sources
 
 
 def _ranks(values: Iterable[int]) -> dict[int, int]:

@@ -29,7 +29,7 @@ Profile = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Acquisition:
+class Instrument:
     """What an index says beside the plate itself.
 
     Attributes
@@ -101,7 +101,7 @@ def write_plane(folder: Path, name: str, plane: NDArray[np.uint16], pixel_size_u
     return path
 
 
-def write_index(folder: Path, plate: Plate, acquisition: Acquisition | None = None) -> Path:
+def write_index(folder: Path, plate: Plate, instrument: Instrument | None = None) -> Path:
     """Write ``Images/Index.idx.xml``; no pixel is needed.
 
     Returns
@@ -109,7 +109,7 @@ def write_index(folder: Path, plate: Plate, acquisition: Acquisition | None = No
     Path
         The index.
     """
-    text = "\r\n".join(_index_lines(plate, acquisition or Acquisition()))
+    text = "\r\n".join(_index_lines(plate, instrument or Instrument()))
     path = folder / "Images" / "Index.idx.xml"
     write_atomically(path, (_BOM + text).encode("utf-8"))
     return path
@@ -161,8 +161,8 @@ def write_truth(
     write_atomically(truth / f"{stem}_illumination.tif", shading.getvalue())
 
 
-def _index_lines(plate: Plate, acquisition: Acquisition) -> Iterator[str]:
-    plate_type = acquisition.plate_type or f"{plate.n_rows * plate.n_columns} wells, simulated"
+def _index_lines(plate: Plate, instrument: Instrument) -> Iterator[str]:
+    plate_type = instrument.plate_type or f"{plate.n_rows * plate.n_columns} wells, simulated"
     yield '<?xml version="1.0" encoding="utf-8"?>'
     yield f'<EvaluationInputData {_XSI} Version="1" xmlns="{NAMESPACE}">'
     yield from _tags(2, {"User": "artmask", "InstrumentType": "Sonata"})
@@ -172,8 +172,8 @@ def _index_lines(plate: Plate, acquisition: Acquisition) -> Iterator[str]:
         6,
         {
             "PlateID": plate.name,
-            "MeasurementID": plate.measurement_id,
-            "MeasurementStartTime": acquisition.started.isoformat(),
+            "MeasurementID": plate.acquisitions[0].measurement_id,
+            "MeasurementStartTime": instrument.started.isoformat(),
             "Name": plate.name,
             "PlateTypeName": plate_type,
             "PlateRows": plate.n_rows,
@@ -194,9 +194,9 @@ def _index_lines(plate: Plate, acquisition: Acquisition) -> Iterator[str]:
     yield "  </Wells>"
     yield "  <Maps>"
     yield "    <Map>"
-    for channel in plate.channels:
+    for channel in plate.acquisitions[0].channels:
         yield f'      <Entry ChannelID="{channel.channel_id}">'
-        profile = _flat_field(channel, plate.shape[-2:], acquisition.profiles.get(channel.channel_id))
+        profile = _flat_field(channel, plate.acquisitions[0].shape[-2:], instrument.profiles.get(channel.channel_id))
         yield from _tags(8, {"FlatfieldProfile": profile})
         yield "      </Entry>"
     yield "    </Map>"
@@ -205,20 +205,20 @@ def _index_lines(plate: Plate, acquisition: Acquisition) -> Iterator[str]:
     seconds = 0.0
     for well in plate.wells:
         for of_well, plane in _planes(plate, well):
-            yield from _image_lines(plate, well, of_well, plane, acquisition, seconds)
+            yield from _image_lines(plate, well, of_well, plane, instrument, seconds)
             seconds += _SECONDS_PER_IMAGE
     yield "  </Images>"
     yield "</EvaluationInputData>"
 
 
 def _image_lines(
-    plate: Plate, well: Well, of_well: Field, plane: PlaneIndex, acquisition: Acquisition, seconds: float
+    plate: Plate, well: Well, of_well: Field, plane: PlaneIndex, instrument: Instrument, seconds: float
 ) -> Iterator[str]:
     t, c, z = plane
-    channel = plate.channels[c]
+    channel = plate.acquisitions[0].channels[c]
     transmitted = channel.kind in ("brightfield", "phase")
-    taken = acquisition.started + timedelta(seconds=60 + seconds)
-    resolution = _number(plate.pixel_size_um * 1e-6)
+    taken = instrument.started + timedelta(seconds=60 + seconds)
+    resolution = _number(plate.acquisitions[0].pixel_size_um * 1e-6)
     values = {
         "id": _image_id(plate, well, of_well, plane),
         "State": "Ok",
@@ -237,8 +237,8 @@ def _image_lines(
         "ChannelType": {"brightfield": "Brightfield", "phase": "Phase"}.get(channel.kind, "Fluorescence"),
         'ImageResolutionX Unit="m"': resolution,
         'ImageResolutionY Unit="m"': resolution,
-        "ImageSizeX": plate.shape[4],
-        "ImageSizeY": plate.shape[3],
+        "ImageSizeX": plate.acquisitions[0].shape[4],
+        "ImageSizeY": plate.acquisitions[0].shape[3],
         "BinningX": 2,
         "BinningY": 2,
         "MaxIntensity": 65535,
@@ -246,14 +246,14 @@ def _image_lines(
         'PositionX Unit="m"': _number(of_well.x_um * 1e-6),
         # Harmony's y grows upwards, an image's downwards.
         'PositionY Unit="m"': _number(0.0 - of_well.y_um * 1e-6),
-        'PositionZ Unit="m"': _number(z * plate.z_step_um * 1e-6),
-        'AbsPositionZ Unit="m"': _number(0.1375 + z * plate.z_step_um * 1e-6),
+        'PositionZ Unit="m"': _number(z * plate.acquisitions[0].z_step_um * 1e-6),
+        'AbsPositionZ Unit="m"': _number(0.1375 + z * plate.acquisitions[0].z_step_um * 1e-6),
         'MeasurementTimeOffset Unit="s"': _number(round(seconds, 3) if t else 0.0),
         "AbsTime": taken.isoformat(),
         'MainExcitationWavelength Unit="nm"': _number(channel.excitation_nm or 0.0),
         'MainEmissionWavelength Unit="nm"': _number(channel.emission_nm or 0.0),
-        'ObjectiveMagnification Unit=""': acquisition.magnification,
-        'ObjectiveNA Unit=""': _number(acquisition.numerical_aperture),
+        'ObjectiveMagnification Unit=""': instrument.magnification,
+        'ObjectiveNA Unit=""': _number(instrument.numerical_aperture),
         'ExposureTime Unit="s"': _number(0.01 if transmitted else 0.1),
         "OrientationMatrix": "[[1,0,0,0],[0,-1,0,0],[0,0,1,0]]",
     }
@@ -311,7 +311,7 @@ def _tags(indent: int, values: Mapping[str, object]) -> Iterator[str]:
 
 
 def _planes(plate: Plate, well: Well) -> Iterator[tuple[Field, PlaneIndex]]:
-    n_t, n_c, n_z, _, _ = plate.shape
+    n_t, n_c, n_z, _, _ = plate.acquisitions[0].shape
     return ((f, (t, c, z)) for t in range(n_t) for f in well.fields for z in range(n_z) for c in range(n_c))
 
 
@@ -321,7 +321,7 @@ def _well_id(well: Well) -> str:
 
 def _image_id(plate: Plate, well: Well, of_well: Field, plane: PlaneIndex) -> str:
     t, c, z = plane
-    return f"{_well_id(well)}K{t + 1}F{of_well.field_id}P{z + 1}R{plate.channels[c].channel_id}"
+    return f"{_well_id(well)}K{t + 1}F{of_well.field_id}P{z + 1}R{plate.acquisitions[0].channels[c].channel_id}"
 
 
 def _number(value: float) -> str:

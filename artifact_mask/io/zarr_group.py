@@ -47,7 +47,7 @@ def gap(name: str) -> str:
     return f"\0{name}"  # no text of a microscope holds a NUL
 
 
-def fill_gaps(document: str, values: Mapping[str, str | float]) -> bytes:
+def fill_gaps(document: str, values: Mapping[str, Any]) -> bytes:
     """Set the values of a document's gaps.
 
     Examples

@@ -12,13 +12,14 @@ import pandas as pd
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.cluster import start_cluster
-from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, hold_plate
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of, hold_plate
 from artifact_mask.engine.placement import placed_model
 from artifact_mask.engine.stream import Outcome, Work, stream
 from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
 from artifact_mask.io.files import StagedFiles, publish, remove_others
 from artifact_mask.io.tables import write_tables
 from artifact_mask.location import Location
+from artifact_mask.metadata import FieldKey
 from artifact_mask.workflows.progress import FieldFailure, Progress, Summary
 from artifact_mask.workflows.tabulate import list_failures
 from artifact_mask.workflows.unit import Receipt, Row, naming_a_full_disk

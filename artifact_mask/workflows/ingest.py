@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
-from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, digest_of, plan_units
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ExportError, ImageError, PlateError
 from artifact_mask.io.files import StagedFiles
@@ -20,11 +20,11 @@ from artifact_mask.io.ome_zarr_plate import create_plate, read_identity, read_pl
 from artifact_mask.io.operetta import Export, is_image, read_export, resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
 from artifact_mask.location import Location, require_reachable
-from artifact_mask.metadata import Channel, Field, PlaneIndex, Plate, Well
+from artifact_mask.metadata import Channel, Field, FieldKey, PlaneIndex, Plate, Well
 from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
-from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
 
 def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
@@ -73,16 +73,16 @@ class IngestStage(Stage):
     @cached_property
     def settings(self) -> dict[str, object]:
         """What determines the store's arrays."""
-        plate = self.export.plate
+        (acquisition,) = self.export.plate.acquisitions
         return {
             "software": __version__,
-            "measurement": plate.measurement_id,
-            "shape": plate.shape,
-            "pixel size (um)": plate.pixel_size_um,
-            "z step (um)": plate.z_step_um,
-            "channels": [repr(channel) for channel in plate.channels],
+            "measurement": acquisition.measurement_id,
+            "shape": acquisition.shape,
+            "pixel size (um)": acquisition.pixel_size_um,
+            "z step (um)": acquisition.z_step_um,
+            "channels": [repr(channel) for channel in acquisition.channels],
             "field positions": digest_of(
-                [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in plate.wells]
+                [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in acquisition.wells]
             ),
             "images": digest_of(
                 [
@@ -94,9 +94,7 @@ class IngestStage(Stage):
 
     def units(self) -> list[Unit]:
         """Fields of one well each."""
-        wells = self.export.plate.wells
-        keys = [(well.path, field.index) for well in wells for field in well.fields]
-        return plan_units(keys, fields_per_unit=self.fields_per_unit)
+        return plan_plate(self.export.plate, [0], fields_per_unit=self.fields_per_unit)
 
     def prepare(self, files: StagedFiles) -> None:
         """Write the metadata of plate and wells."""
@@ -105,7 +103,7 @@ class IngestStage(Stage):
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the sources of a unit's own fields."""
         sources = {(unit.well, index): self.export.sources[unit.well, index] for index in unit.fields}
-        plate = replace(self.export.plate, wells=(self._wells[unit.well],))
+        plate = replace(self.export.plate, acquisitions=(self.export.plate.acquisitions[0].only(unit.well),))
         return partial(_ingest_unit, journal, replace(self.export, plate=plate, sources=sources), unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
@@ -115,15 +113,11 @@ class IngestStage(Stage):
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields and wells."""
         fields = tabulate_fields(self.export.plate, records)
-        return {"fields": fields, "wells": tabulate_wells(fields)}
+        return {"fields": fields, "wells": tabulate_wells(self.export.plate, fields)}
 
     def keeps_tables(self, *, changed: bool) -> bool:
         """Leave alone what a run has added to."""
         return not changed and (self.plate / "tables" / "zarr.json").exists()
-
-    @cached_property
-    def _wells(self) -> dict[str, Well]:
-        return {well.path: well for well in self.export.plate.wells}
 
 
 def read_ingest(root: Location) -> tuple[Plate, str, Mapping[tuple[str, int], FieldRecord]]:
@@ -146,7 +140,8 @@ def read_ingest(root: Location) -> tuple[Plate, str, Mapping[tuple[str, int], Fi
 
 
 def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
-    (well,) = export.plate.wells
+    (acquisition,) = export.plate.acquisitions
+    (well,) = acquisition.wells
     fields = {field.index: field for field in well.fields}
 
     def folder(key: FieldKey) -> Location:
@@ -161,12 +156,12 @@ def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
             except Exception as error:
                 yield index, error
 
-    field_bytes = export.plate.n_planes * export.plate.plane_bytes
+    field_bytes = acquisition.n_planes * acquisition.plane_bytes
     return process_unit(journal, unit, process, lambda key: [folder(key)], field_bytes=field_bytes)
 
 
 def _ingest_field(files: StagedFiles, folder: Location, export: Export, well: Well, field: Field) -> dict[str, Any]:
-    plate, sources = export.plate, export.sources[well.path, field.index]
+    (plate,), sources = export.plate.acquisitions, export.sources[well.path, field.index]
     n_t, n_c, n_z = plate.shape[:3]
     missing: dict[PlaneIndex, str] = {
         index: "the export lists no image for it" for index in np.ndindex(n_t, n_c, n_z) if index not in sources
@@ -190,12 +185,13 @@ def _ingest_field(files: StagedFiles, folder: Location, export: Export, well: We
 
 
 def _rename_channels(export: Export, names: Mapping[int, str]) -> Export:
-    known = {channel.channel_id for channel in export.plate.channels}
+    (acquisition,) = export.plate.acquisitions
+    known = {channel.channel_id for channel in acquisition.channels}
     unknown = sorted(set(names) - known)
     if unknown:
         raise ExportError(f"The export has no channel {unknown[0]}; its channels are {sorted(known)}.")
-    channels = tuple(_rename(channel, names.get(channel.channel_id)) for channel in export.plate.channels)
-    return replace(export, plate=replace(export.plate, channels=channels))
+    channels = tuple(_rename(channel, names.get(channel.channel_id)) for channel in acquisition.channels)
+    return replace(export, plate=replace(export.plate, acquisitions=(replace(acquisition, channels=channels),)))
 
 
 def _rename(channel: Channel, name: str | None) -> Channel:
@@ -217,9 +213,10 @@ def _require_an_image(export: Export) -> None:
 def _require_free_or_same(root: Location, plate: Plate) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    name, measurement_id = read_identity(root)
-    if measurement_id != plate.measurement_id:
+    name, measurement_ids = read_identity(root)
+    new = [acquisition.measurement_id for acquisition in plate.acquisitions]
+    if not set(measurement_ids) <= set(new):
         raise PlateError(
-            f"{root} already holds {name} (measurement {measurement_id}), the export is {plate.name} "
-            f"(measurement {plate.measurement_id}). Choose another name, or remove the store."
+            f"{root} already holds {name} (measurement {', '.join(measurement_ids)}), the export is {plate.name} "
+            f"(measurement {', '.join(new)}). Choose another name, or remove the store."
         )

@@ -2,8 +2,8 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +15,7 @@ from skimage.transform import resize
 
 from artifact_mask import __version__
 from artifact_mask.config import RunConfig
-from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, plan_units
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.pipeline import overlap
 from artifact_mask.engine.placement import worker_model, worker_threads
 from artifact_mask.engine.retry import retry
@@ -28,13 +28,13 @@ from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
-from artifact_mask.metadata import Field, Plate, Well
+from artifact_mask.metadata import Acquisition, Field, FieldKey, Plate
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
 from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
-from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
 if TYPE_CHECKING:
     from artifact_mask.nn.predict import Segmenter
@@ -107,23 +107,29 @@ class RunStage(Stage):
     ingest_digest: str
     model_digest: str
     model_name: str
-    parameters: _Parameters
+    parameters: Mapping[int, _Parameters]
     fields_per_unit: int | None
 
     @property
     def settings(self) -> dict[str, object]:
         """What determines labels, masked images and measurements."""
         given = {"software": __version__, "ingest": self.ingest_digest, "model": self.model_digest}
-        return given | vars(self.parameters)
+        several = len(self.parameters) > 1
+        return given | {
+            f"{name} of acquisition {number}" if several else name: value
+            for number, parameters in self.parameters.items()
+            for name, value in vars(parameters).items()
+        }
 
     def units(self) -> list[Unit]:
-        """Fields of one well each."""
-        return plan_units(self.ingested, fields_per_unit=self.fields_per_unit)
+        """Fields of one well each, of the acquisitions that have the channel."""
+        return plan_plate(self.content, self.parameters, fields_per_unit=self.fields_per_unit)
 
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the description of a unit's own well."""
-        content = replace(self.content, wells=(self._wells[unit.well],))
-        return partial(_run_unit, journal, content, self.parameters, self.model_name, unit)
+        number = self.content.acquisition_of[unit.well, unit.fields[0]]
+        acquisition = self.content.acquisitions[number].only(unit.well)
+        return partial(_run_unit, journal, acquisition, self.parameters[number], self.model_name, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
         """Labels and masked image."""
@@ -131,39 +137,51 @@ class RunStage(Stage):
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields and wells, with what the ingest said of them."""
-        fields = tabulate_fields(self.content, self.ingested, records)
-        return {"fields": fields, "wells": tabulate_wells(fields)}
-
-    @cached_property
-    def _wells(self) -> dict[str, Well]:
-        return {well.path: well for well in self.content.wells}
+        skipped = {
+            key: FieldRecord({}, {})
+            for key, number in self.content.acquisition_of.items()
+            if number not in self.parameters
+        }
+        fields = tabulate_fields(self.content, self.ingested, {**records, **skipped})
+        return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
 
 
 def _open_stage(
     root: Location, config: RunConfig, card: ModelCard, digest: str, model_name: str, progress: Progress
 ) -> RunStage:
     plate, ingest_digest, ingested = read_ingest(root)
-    channel = find_channel(plate, config.channel)
-    scale = plate.pixel_size_um / card.pixel_size_um
-    if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE:
-        scale = 1.0
-    else:
-        progress.note(
-            f"Warning: {plate.name} has {plate.pixel_size_um:.3g} um a pixel, the model was trained at "
-            f"{card.pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before you "
-            "trust them."
+    parameters: dict[int, _Parameters] = {}
+    problems = []
+    for number, acquisition in enumerate(plate.acquisitions):
+        try:
+            channel = find_channel(acquisition, config.channel)
+        except PlateError as error:
+            problems.append(f"{plate.name} {error}")
+            continue
+        scale = acquisition.pixel_size_um / card.pixel_size_um
+        if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE:
+            scale = 1.0
+        else:
+            progress.note(
+                f"Warning: {plate.name} has {acquisition.pixel_size_um:.3g} um a pixel, the model was trained at "
+                f"{card.pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before "
+                "you trust them."
+            )
+        parameters[number] = _Parameters(
+            channel=channel,
+            scale=scale,
+            threshold=config.threshold or card.threshold,
+            min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
+            stain_threshold_od=config.stain_threshold_od,
         )
-    parameters = _Parameters(
-        channel=channel,
-        scale=scale,
-        threshold=config.threshold or card.threshold,
-        min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
-        stain_threshold_od=config.stain_threshold_od,
-    )
+    if not parameters:
+        raise PlateError(problems[0])
+    for problem in problems:
+        progress.note(f"An acquisition is skipped: {problem}")
     return RunStage(root, plate, ingested, ingest_digest, digest, model_name, parameters, config.fields_per_unit)
 
 
-def find_channel(plate: Plate, name: str | None) -> int:
+def find_channel(acquisition: Acquisition, name: str | None) -> int:
     """Index of the channel of a name; without one, of the only brightfield channel.
 
     Raises
@@ -171,15 +189,15 @@ def find_channel(plate: Plate, name: str | None) -> int:
     PlateError
         If there is none, or more than one.
     """
-    names = ", ".join(repr(channel.name) for channel in plate.channels)
+    names = ", ".join(repr(channel.name) for channel in acquisition.channels)
     if name is not None:
-        found = [c for c, channel in enumerate(plate.channels) if channel.name == name]
+        found = [c for c, channel in enumerate(acquisition.channels) if channel.name == name]
         wanted = f"channel named {name!r}"
     else:
-        found = [c for c, channel in enumerate(plate.channels) if channel.kind == "brightfield"]
+        found = [c for c, channel in enumerate(acquisition.channels) if channel.kind == "brightfield"]
         wanted = "brightfield channel"
     if len(found) != 1:
-        raise PlateError(f"{plate.name} has {len(found)} {wanted}s, expected one. Name one of {names} with --channel.")
+        raise PlateError(f"has {len(found)} {wanted}s, expected one. Name one of {names} with --channel.")
     return found[0]
 
 
@@ -204,11 +222,11 @@ def _owned(root: Location, key: FieldKey) -> list[Location]:
     return [folder / "labels" / LABEL_NAME, folder / "masked"]
 
 
-def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: str, unit: Unit) -> Receipt:
+def _run_unit(journal: Journal, acquisition: Acquisition, parameters: _Parameters, model: str, unit: Unit) -> Receipt:
     segmenter: Segmenter = worker_model(model)
-    (well,) = plate.wells
+    (well,) = acquisition.wells
     fields = {field.index: field for field in well.fields}
-    planes_per_field = plate.shape[0] * plate.shape[2]
+    planes_per_field = acquisition.shape[0] * acquisition.shape[2]
 
     def folder(index: int) -> Location:
         return journal.plate / unit.well / str(index)
@@ -222,13 +240,13 @@ def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: st
 
     def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
         def read(index: int) -> _Planes:
-            return retry(partial(_read_planes, folder(index), plate, parameters, segmenter.card))
+            return retry(partial(_read_planes, folder(index), acquisition, parameters, segmenter.card))
 
         def write(index: int, planes: _Planes, probabilities: list[NDArray[np.float32]]) -> Row:
-            place = (staged[index], folder(index), plate, fields[index])
+            place = (staged[index], folder(index), acquisition, fields[index])
             return retry_writing(staged[index], partial(_write_results, *place, parameters, planes, probabilities))
 
-        batch = max(1, segmenter.planes_per_batch(plate.shape[-2:]) // planes_per_field)
+        batch = max(1, segmenter.planes_per_batch(acquisition.shape[-2:]) // planes_per_field)
         # On a GPU, what is around the network decides; on a CPU, a second thread waits for the disk.
         threads = max(2, worker_threads())
         return overlap(staged, read=read, compute=compute, write=write, batch=batch, threads=threads)
@@ -238,18 +256,18 @@ def _run_unit(journal: Journal, plate: Plate, parameters: _Parameters, model: st
         unit,
         process,
         partial(_owned, journal.plate),
-        field_bytes=planes_per_field * plate.plane_bytes,
+        field_bytes=planes_per_field * acquisition.plane_bytes,
     )
 
 
-def _read_planes(folder: Location, plate: Plate, parameters: _Parameters, card: ModelCard) -> _Planes:
+def _read_planes(folder: Location, acquisition: Acquisition, parameters: _Parameters, card: ModelCard) -> _Planes:
     channel = parameters.channel
     gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
     if gaps:
-        raise ImageError(f"{plate.channels[channel].name} is missing: {gaps[0]}")
+        raise ImageError(f"{acquisition.channels[channel].name} is missing: {gaps[0]}")
     planes = _Planes([], [], [], [])
-    for t, z in np.ndindex(plate.shape[0], plate.shape[2]):
-        pixels = read_image_plane(folder, plate, (t, channel, z))
+    for t, z in np.ndindex(acquisition.shape[0], acquisition.shape[2]):
+        pixels = read_image_plane(folder, acquisition, (t, channel, z))
         background = estimate_background(pixels)
         planes.tz.append((t, z))
         planes.pixels.append(pixels)
@@ -263,7 +281,7 @@ def _read_planes(folder: Location, plate: Plate, parameters: _Parameters, card: 
 def _write_results(
     files: StagedFiles,
     folder: Location,
-    plate: Plate,
+    acquisition: Acquisition,
     field: Field,
     parameters: _Parameters,
     planes: _Planes,
@@ -283,16 +301,16 @@ def _write_results(
                 "background": float(background.mean()),
                 "artifact_fraction": float(areas.sum()) / labels.size,
                 "n_artifacts": int(areas.size),
-                "artifact_area_um2": float(areas.sum()) * plate.pixel_size_um**2,
-                "largest_artifact_um2": float(areas.max(initial=0)) * plate.pixel_size_um**2,
+                "artifact_area_um2": float(areas.sum()) * acquisition.pixel_size_um**2,
+                "largest_artifact_um2": float(areas.max(initial=0)) * acquisition.pixel_size_um**2,
                 "stained_fraction_raw": stained_raw,
                 "stained_fraction": stained,
             }
         )
         labelled.append(((t, z), labels))
         masked.append(((t, 0, z), fill_with_median(pixels, mask)))
-    write_labels(files, folder, plate, field, labelled, name=LABEL_NAME)
-    write_masked(files, folder, plate, field, parameters.channel, masked)
+    write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME)
+    write_masked(files, folder, acquisition, field, parameters.channel, masked)
     return _combine(measured)
 
 

@@ -16,7 +16,7 @@ from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.files import write_atomically
 from artifact_mask.io.operetta_writer import (
-    Acquisition,
+    Instrument,
     Layer,
     image_name,
     write_assay_layout,
@@ -26,7 +26,7 @@ from artifact_mask.io.operetta_writer import (
 )
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
-from artifact_mask.metadata import PIXEL_BYTES, Channel, Field, Plate, Well
+from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows.progress import Progress, Silent
 
 TOP_CONCENTRATION_UM = 10.0
@@ -128,8 +128,8 @@ def _finish(folder: Path, plate: Plate, doses: dict[tuple[int, int], float], row
     """Write what describes the images, the index last."""
     _write_table(folder / "Truth" / "fields.csv", rows)
     write_assay_layout(folder, plate, _layers(doses))
-    profiles = {channel.channel_id: FLUORESCENCE_SHADING for channel in plate.channels[1:]}
-    write_index(folder, plate, Acquisition(profiles=profiles))
+    profiles = {channel.channel_id: FLUORESCENCE_SHADING for channel in plate.acquisitions[0].channels[1:]}
+    write_index(folder, plate, Instrument(profiles=profiles))
 
 
 def _draw_field(task: _Task) -> _Row:
@@ -210,17 +210,15 @@ def _fields(config: SimulateConfig) -> tuple[Field, ...]:
 
 def _plate(config: SimulateConfig, number: int, name: str, wells: tuple[Well, ...], size: tuple[int, int]) -> Plate:
     identity = f"artmask-simulation/{config.model_dump_json(exclude={'dest'})}/{number}"
-    return Plate(
-        name=name,
+    acquisition = Acquisition(
         measurement_id=str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),
-        n_rows=size[0],
-        n_columns=size[1],
         shape=(1, config.channels, 1, config.size, config.size),
         pixel_size_um=config.pixel_size_um,
         z_step_um=1.0,
         channels=CHANNELS[: config.channels],
         wells=wells,
     )
+    return Plate(name, *size, (acquisition,))
 
 
 def _layers(doses: dict[tuple[int, int], float]) -> tuple[Layer, Layer]:

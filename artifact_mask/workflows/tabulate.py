@@ -1,11 +1,12 @@
 """Tables of fields and wells, built from the records alone so that they cannot disagree with the arrays."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 
-from artifact_mask.engine.journal import FieldKey, FieldRecord
-from artifact_mask.metadata import Plate
+from artifact_mask.engine.journal import FieldRecord
+from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.workflows.progress import FieldFailure
 
 NOT_REACHED = "not reached: the task was lost; run the same command again"
@@ -24,15 +25,19 @@ def tabulate_fields(plate: Plate, *stages: Mapping[FieldKey, FieldRecord]) -> pd
     rows = []
     for well in plate.wells:
         for field in well.fields:
+            number = plate.acquisition_of[well.path, field.index]
             row: dict[str, object] = {
                 "plate": plate.name,
                 "well": well.name,
                 "row": well.row,
                 "column": well.column,
+                "acquisition": number,
                 "field": field.index,
                 "field_id": field.field_id,
                 "y_um": field.y_um,
                 "x_um": field.x_um,
+                "z_um": field.z_um,
+                "time_s": field.times_s[0] if field.times_s else math.nan,
             }
             error = None
             for records in stages:
@@ -46,9 +51,13 @@ def tabulate_fields(plate: Plate, *stages: Mapping[FieldKey, FieldRecord]) -> pd
     return frame[[column for column in frame if column != "error"] + ["error"]]
 
 
-def tabulate_wells(fields: pd.DataFrame) -> pd.DataFrame:
-    """One row a well: fields counted, areas and objects summed, fractions averaged over the measured fields."""
-    keys = ["plate", "well", "row", "column"]
+def tabulate_wells(plate: Plate, fields: pd.DataFrame) -> pd.DataFrame:
+    """One row a well and acquisition: fields counted, areas and objects summed, fractions averaged.
+
+    Averages are of the measured fields. Each layer of the assay layout is a column; one whose name a measurement has
+    is called ``layout_<name>``.
+    """
+    keys = ["plate", "well", "row", "column", "acquisition"]
     sums = [name for name in ("n_artifacts", "artifact_area_um2") if name in fields]
     means = [name for name in ("artifact_fraction", "stained_fraction_raw", "stained_fraction") if name in fields]
     wells = fields.groupby(keys, sort=False).agg(
@@ -56,7 +65,12 @@ def tabulate_wells(fields: pd.DataFrame) -> pd.DataFrame:
     )
     grouped = fields.groupby(keys, sort=False)
     # A well without a measured field has no measurement: NaN, never 0.
-    return wells.join(grouped[means].mean()).join(grouped[sums].sum(min_count=1)).reset_index()
+    measured = wells.join(grouped[means].mean()).join(grouped[sums].sum(min_count=1)).reset_index()
+    taken = {str(column).lower() for column in measured}
+    for layer in {name: None for well in plate.wells for name in well.layout}:
+        column = f"layout_{layer}" if layer.lower() in taken else layer
+        measured[column] = measured["well"].map({well.name: well.layout.get(layer) for well in plate.wells})
+    return measured
 
 
 def list_failures(fields: pd.DataFrame) -> tuple[FieldFailure, ...]:

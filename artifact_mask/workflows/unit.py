@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit, plan_units
 from artifact_mask.engine.retry import FULL_DISK, retry
 from artifact_mask.engine.worker_log import log_unit
 from artifact_mask.errors import ArtmaskError, StorageError
 from artifact_mask.io.files import StagedFiles, publish, remove_others
 from artifact_mask.location import Location
+from artifact_mask.metadata import FieldKey, Plate
 
 Row = Mapping[str, Any]
 
@@ -77,6 +78,12 @@ def process_unit(
         raise
     log_unit(journal, unit, started=started, errors={i: r.row["error"] for i, r in records.items() if r.failed})
     return Receipt(len(records), sum(r.failed for r in records.values()), field_bytes * len(records))
+
+
+def plan_plate(plate: Plate, acquisitions: Iterable[int], *, fields_per_unit: int | None) -> list[Unit]:
+    """Cut some acquisitions of a plate into units, each of one well of one acquisition."""
+    chosen = [plate.acquisitions[number] for number in acquisitions]
+    return [unit for a in chosen for unit in plan_units(a.field_keys, fields_per_unit=fields_per_unit)]
 
 
 def retry_writing(files: StagedFiles, write: Callable[[], Row]) -> Row:

@@ -9,7 +9,6 @@ from typing import NamedTuple, Self
 
 from artifact_mask.config import VerifyConfig
 from artifact_mask.engine.journal import (
-    FieldKey,
     FieldRecord,
     Journal,
     Unit,
@@ -23,6 +22,7 @@ from artifact_mask.engine.stream import Outcome, Work
 from artifact_mask.io.files import FileStamp, check_stamps
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.location import Location
+from artifact_mask.metadata import FieldKey
 from artifact_mask.workflows.campaign import stream_on_cluster
 from artifact_mask.workflows.progress import FieldFailure, Progress, Silent, Summary
 from artifact_mask.workflows.status import STAGES
