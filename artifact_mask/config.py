@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from upath import UPath
 
 from artifact_mask.errors import ConfigError
 from artifact_mask.location import LocalPath, StoreLocation
+from artifact_mask.metadata import FlatField, NgffVersion
 
 Config = TypeVar("Config", bound="Frozen")
 
@@ -104,17 +106,22 @@ def _parse(text: str) -> Any:
         return text
 
 
-Plates = Annotated[
-    tuple[StoreLocation, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str | Path) else given)
+Places = Annotated[
+    tuple[StoreLocation, ...],
+    BeforeValidator(lambda given: (given,) if isinstance(given, str | Path | UPath) else given),
 ]
-"""One plate, or several."""
+"""One plate or folder, or several."""
 
 
 class IngestConfig(Frozen):
-    """From an export of Harmony to an OME-Zarr plate."""
+    """From exports of Harmony to OME-Zarr plates."""
 
-    export: LocalPath = Field(description="Folder that Harmony exported, its Images folder, or the index file.")
-    plate: StoreLocation = Field(description="Plate to write, such as plate1.zarr or s3://bucket/plate1.zarr.")
+    exports: Places = Field(
+        min_length=1, description="Folders to search for measurements, Images folders, or index files."
+    )
+    dest: StoreLocation = Field(
+        description="Plate to write, such as plate1.zarr or s3://bucket/plate1.zarr, or a folder for one store a plate."
+    )
     pixel_size_um: float | None = Field(
         default=None, gt=0, description="Pixel size in micrometre; needed where there is no index."
     )
@@ -122,6 +129,11 @@ class IngestConfig(Frozen):
         default_factory=dict,
         description="Names by Harmony's channel number, where the export has none, or none that says enough.",
     )
+    flatfield: FlatField = Field(
+        default="none", description="Divide by the background's flat field: `harmony` takes the profiles of the export."
+    )
+    ngff: NgffVersion = Field(default="0.5", description="Version of OME-Zarr; 0.4 for readers that know no other.")
+    strict: bool = Field(default=False, description="Whether a missing or damaged image is an error.")
     fields_per_unit: int | None = Field(
         default=None, ge=1, description="Fields of one well that make one task; by default up to 16."
     )
@@ -131,7 +143,7 @@ class IngestConfig(Frozen):
 class RunConfig(Frozen):
     """Find artifacts on a plate, mask them, and measure."""
 
-    plates: Plates = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
+    plates: Places = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
     channel: str | None = Field(
         default=None, description="Name of the channel to segment; by default the brightfield one."
     )
@@ -159,7 +171,7 @@ class RunConfig(Frozen):
 class VerifyConfig(Frozen):
     """Compare the files of plates with their records."""
 
-    plates: Plates = Field(min_length=1, description="Plates, or folders of plates.")
+    plates: Places = Field(min_length=1, description="Plates, or folders of plates.")
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
 
 

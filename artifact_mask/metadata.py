@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 ChannelKind = Literal["brightfield", "phase", "fluorescence", "unknown"]
 
+NgffVersion = Literal["0.4", "0.5"]
+"""Version of OME-NGFF that a plate is written in."""
+
+FlatField = Literal["none", "harmony"]
 
 PIXEL_BYTES = 2
 """Of a camera's pixels, which are uint16."""
@@ -156,6 +160,10 @@ class Acquisition:
         When it began, as ISO 8601; empty where the export does not say.
     magnification, numerical_aperture
         Of the objective; None where the export does not say.
+    flat_field
+        Which flat field the pixels were divided by.
+    flat_field_profiles
+        What the microscope's software found, by channel number.
     """
 
     measurement_id: str
@@ -168,6 +176,8 @@ class Acquisition:
     started: str = ""
     magnification: float | None = None
     numerical_aperture: float | None = None
+    flat_field: FlatField = "none"
+    flat_field_profiles: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_planes(self) -> int:

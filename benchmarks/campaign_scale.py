@@ -40,6 +40,7 @@ class NoOpStage(Stage):
     """A stage whose fields have nothing to do."""
 
     name = "noop"
+    ngff = "0.5"
     plate: Location
     n_fields: int
     fields_per_well: int

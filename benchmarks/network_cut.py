@@ -182,7 +182,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> bool:
     )
     (measurement,) = simulate(campaign)
     warm, plain, disturbed = (folder / f"{name}.zarr" for name in ("warm", "plain", "disturbed"))
-    ingest(IngestConfig(export=measurement, plate=warm, cluster=ClusterConfig(workers=2, dashboard=False)))
+    ingest(IngestConfig(exports=measurement, dest=warm, cluster=ClusterConfig(workers=2, dashboard=False)))
     for copy in (plain, disturbed):
         shutil.copytree(warm, copy)
         shutil.copytree(beside(warm), beside(copy))

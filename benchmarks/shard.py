@@ -9,9 +9,10 @@ import numpy as np
 import zarr
 import zarr.codecs
 
+from artifact_mask.io.chunk import INTENSITY
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import open_level
-from artifact_mask.io.shard import INTENSITY, create_sharded_array, read_plane, write_plane
+from artifact_mask.io.plane import create_array, read_plane, write_plane
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean
 from artifact_mask.kernels.scene import draw_scene
 
@@ -64,7 +65,7 @@ def _write_own(folder: Path, levels: list[np.ndarray]) -> None:
     files = StagedFiles(folder, folder)
     for level, (pixels, chunk) in enumerate(zip(levels, CHUNKS, strict=True)):
         place = folder / str(level)
-        create_sharded_array(files, place, (1, 1, 1, *pixels.shape), (chunk, chunk), "tczyx", INTENSITY)
+        create_array(files, place, (1, 1, 1, *pixels.shape), (chunk, chunk), "tczyx", INTENSITY)
         write_plane(files, place, (0, 0, 0), pixels, (chunk, chunk), INTENSITY)
 
 

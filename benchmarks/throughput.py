@@ -70,7 +70,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     for i in range(arguments.rounds):
         plate = folder / f"plate{i}.zarr"
         watch = Stopwatch()
-        summary = ingest(IngestConfig(export=measurement, plate=plate, fields_per_unit=2, cluster=cluster), watch)
+        summary = ingest(IngestConfig(exports=measurement, dest=plate, fields_per_unit=2, cluster=cluster), watch)
         print(
             f"ingest       {watch.fields_per_s:6.2f} fields/s  {field_mb * watch.fields_per_s:6.1f} MB/s"
             f"  ({summary.seconds:.1f} s for the command)"
@@ -109,7 +109,7 @@ def _predict_in_memory(plate: Path, n_fields: int, barrier: object, results: obj
 
     segmenter = Segmenter.load()
     contrasts = []
-    for well in read_ingest(plate)[0].wells:
+    for well in read_ingest(plate)[0].plate.wells:
         for field in well.fields:
             if len(contrasts) < n_fields:
                 image = np.asarray(open_level(plate / well.path / str(field.index))[0, 0, 0])

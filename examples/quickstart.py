@@ -14,7 +14,7 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "artmask-quickstart")
     (measurement,) = simulate(SimulateConfig(dest=folder / "export", wells=3, fields=2, size=512))
     plate = folder / "plate.zarr"
-    ingest(IngestConfig(export=measurement, plate=plate))
+    ingest(IngestConfig(exports=measurement, dest=plate))
     summary = run(RunConfig(plates=(plate,)))
     print(f"{summary.n_fields} fields, {len(summary.failures)} failed")
 

@@ -59,5 +59,5 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ingested")
     export = write_export(folder / "export", small_screen())
     cluster = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
-    ingest(IngestConfig(export=export, plate=folder / "plate.zarr", fields_per_unit=1, cluster=cluster))
+    ingest(IngestConfig(exports=export, dest=folder / "plate.zarr", fields_per_unit=1, cluster=cluster))
     return folder / "plate.zarr"

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from reading import read_export
+
 from artifact_mask.engine.journal import Journal, beside, digest_of, hold_plate, open_journal
 from artifact_mask.engine.stream import Outcome
-from artifact_mask.io.operetta import read_export
 from artifact_mask.workflows.campaign import Campaign, PlannedStage
 from artifact_mask.workflows.ingest import IngestStage
 from artifact_mask.workflows.progress import Silent
@@ -24,8 +25,8 @@ EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 def ingest(plate: Path, export: Path) -> int:
     """Do what `artmask ingest` does, in this process; return the number of units done."""
-    stage = IngestStage(plate, read_export(export), fields_per_unit=1)
-    planned = PlannedStage(plate, stage.export.plate.n_fields, lambda: stage)
+    stage = IngestStage(plate, read_export(export), ngff="0.5", strict=False, fields_per_unit=1)
+    planned = PlannedStage(plate, None, lambda: stage)
     n_units = 0
     with Campaign([planned], {}, Silent()) as campaign:
         for work in campaign.works():

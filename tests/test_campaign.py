@@ -44,6 +44,7 @@ class Letters(Stage):
 
     name = "letters"
     plate: Location
+    ngff = "0.5"
     letter: str = "a"
     broken: tuple[FieldKey, ...] = ()
 

@@ -57,7 +57,7 @@ class Notes(Silent):
 
 
 def ingest_into(plate: Path, export: Path, **options: Any) -> Summary:
-    config: dict[str, Any] = {"export": export, "plate": plate, "fields_per_unit": 2, "cluster": CLUSTER, **options}
+    config: dict[str, Any] = {"exports": export, "dest": plate, "fields_per_unit": 2, "cluster": CLUSTER, **options}
     return ingest(IngestConfig(**config))
 
 
@@ -108,7 +108,8 @@ def test_every_pixel_equals_that_of_its_tiff(ingested: Path) -> None:
 
 
 def test_a_finished_ingest_tells_what_it_holds(ingested: Path) -> None:
-    plate, _, records = read_ingest(ingested)
+    stored, records = read_ingest(ingested)
+    plate = stored.plate
     assert plate.n_fields == len(records) == 5
     assert not any(record.failed for record in records.values())
     assert read_table(ingested, "fields")["error"].tolist() == [""] * 5
@@ -322,7 +323,7 @@ def test_bare_tiffs_with_a_named_channel_have_a_brightfield_channel(tmp_path: Pa
     export = write_export(tmp_path / "export", plate, index=False)
     ingest_into(tmp_path / "plate.zarr", export, pixel_size_um=0.3, channel_names={1: "Brightfield"})
     assert_whole(tmp_path / "plate.zarr", plate)
-    stored, _, _ = read_ingest(tmp_path / "plate.zarr")
+    (stored,) = read_ingest(tmp_path / "plate.zarr")[0].plate.acquisitions
     assert [(channel.name, channel.kind) for channel in stored.channels] == [("Brightfield", "brightfield")]
     assert stored.pixel_size_um == 0.3
 
@@ -333,11 +334,12 @@ def test_what_changes_the_result_makes_every_field_be_read_again(tmp_path: Path)
     ingest_into(tmp_path / "plate.zarr", export)
     notes = Notes()
     config = IngestConfig(
-        export=export, plate=tmp_path / "plate.zarr", channel_names={1: "Phase"}, pixel_size_um=0.7, cluster=CLUSTER
+        exports=export, dest=tmp_path / "plate.zarr", channel_names={1: "Phase"}, pixel_size_um=0.7, cluster=CLUSTER
     )
     assert ingest(config, notes).n_resumed == 0
     assert any("has changed" in note for note in notes.notes)
-    stored, _, records = read_ingest(tmp_path / "plate.zarr")
+    found, records = read_ingest(tmp_path / "plate.zarr")
+    (stored,) = found.plate.acquisitions
     assert (stored.channels[0].name, stored.pixel_size_um, len(records)) == ("Phase", 0.7, 2)
     scale = json.loads((tmp_path / "plate.zarr" / "B" / "3" / "0" / "zarr.json").read_bytes())
     (dataset,) = scale["attributes"]["ome"]["multiscales"][0]["datasets"]
@@ -590,7 +592,7 @@ def test_a_real_export_is_ingested(shared_data: Path, tmp_path: Path, name: str,
     summary = ingest_into(tmp_path / "plate.zarr", export, fields_per_unit=8, **options)
     assert summary.failures == ()
     yaozarrs.validate_zarr_store(tmp_path / "plate.zarr")
-    plate, _, _ = read_ingest(tmp_path / "plate.zarr")
+    plate = read_ingest(tmp_path / "plate.zarr")[0].plate
     images = export / "Images" if (export / "Images").is_dir() else export
     for place in list(places(plate))[:6]:
         image = open_level(tmp_path / "plate.zarr" / place.well.path / str(place.field.index))

@@ -104,7 +104,7 @@ def test_what_is_no_place_is_refused(wrong: object) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        IngestConfig(export="export", plate="s3://bucket/plate.zarr"),
+        IngestConfig(exports="export", dest="s3://bucket/plate.zarr"),
         RunConfig(plates=("plate.zarr", "memory://screens"), model="model.safetensors"),
         VerifyConfig(plates=["plate.zarr"]),
     ],

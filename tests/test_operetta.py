@@ -1,6 +1,7 @@
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,10 +23,12 @@ from exports import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reading import read_export
 
 from artifact_mask.errors import ArtmaskError, ExportError, ImageError
-from artifact_mask.io.operetta import read_export, resolve_image
-from artifact_mask.metadata import Plate
+from artifact_mask.io.operetta import Source
+from artifact_mask.io.operetta_folder import resolve_image
+from artifact_mask.metadata import Channel, Plate
 
 HARMONY = "http://www.perkinelmer.com/PEHH/Harmony"
 few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -62,12 +65,18 @@ def changed(content: bytes, change: Callable[[list[ElementTree.Element]], None])
     return ElementTree.tostring(root, encoding="utf-8")
 
 
+def bare(channel: Channel) -> Channel:
+    """Return a channel without what an instrument adds to it."""
+    return replace(channel, exposure_s=None, binning=None)
+
+
 def assert_same_plate(found: Plate, expected: Plate) -> None:
-    assert (found.name, found.measurement_id) == (expected.name, expected.measurement_id)
-    assert (found.n_rows, found.n_columns, found.shape) == (expected.n_rows, expected.n_columns, expected.shape)
-    assert found.pixel_size_um == pytest.approx(expected.pixel_size_um)
-    assert found.z_step_um == pytest.approx(expected.z_step_um)
-    assert found.channels == expected.channels
+    (one,), (other,) = found.acquisitions, expected.acquisitions
+    assert (found.name, one.measurement_id) == (expected.name, other.measurement_id)
+    assert (found.n_rows, found.n_columns, one.shape) == (expected.n_rows, expected.n_columns, other.shape)
+    assert one.pixel_size_um == pytest.approx(other.pixel_size_um)
+    assert one.z_step_um == pytest.approx(other.z_step_um)
+    assert [bare(channel) for channel in one.channels] == [bare(channel) for channel in other.channels]
     assert [w.path for w in found.wells] == [w.path for w in expected.wells]
     for well, other in zip(found.wells, expected.wells, strict=True):
         assert [(f.index, f.field_id) for f in well.fields] == [(f.index, f.field_id) for f in other.fields]
@@ -82,8 +91,8 @@ def test_an_index_is_read_as_the_plate_it_was_written_from(tmp_path: Path, scree
     export = read_export(save(tmp_path, screen))
     assert_same_plate(export.plate, small_screen())
     for place in places(small_screen()):
-        assert export.sources[place.well.path, place.field.index][place.plane] == place.file
-    assert sum(len(planes) for planes in export.sources.values()) == len(list(places(small_screen())))
+        assert export.measurements[0].sources[place.well.path, place.field.index][place.plane] == Source(place.file)
+    assert sum(len(planes) for planes in export.measurements[0].sources.values()) == len(list(places(small_screen())))
 
 
 def test_the_folder_of_the_measurement_its_images_and_the_index_name_the_same_export(
@@ -108,7 +117,7 @@ def test_every_generation_and_base_of_timepoints_gives_the_same_plate(
     content = as_generation(screen, HARMONY + version, first_timepoint=first_timepoint)
     export = read_export(save(tmp_path, content))
     assert_same_plate(export.plate, small_screen())
-    assert export.sources == read_export(save(tmp_path, screen)).sources
+    assert export.measurements[0].sources == read_export(save(tmp_path, screen)).measurements[0].sources
 
 
 def test_harmony_7_describes_its_channels_in_a_map(tmp_path: Path, screen: bytes) -> None:
@@ -124,21 +133,21 @@ def test_the_map_of_channels_is_found_wherever_it_stands(tmp_path: Path, screen:
     root.remove(maps)
     root.append(maps)  # after the images
     export = read_export(save(tmp_path, ElementTree.tostring(root)))
-    assert export.plate.acquisitions[0].channels == small_screen().channels
+    assert export.plate.acquisitions[0].channels == read_export(save(tmp_path, screen)).plate.acquisitions[0].channels
 
 
 def test_an_index_above_the_images_finds_them(tmp_path: Path) -> None:
     folder = write_export(tmp_path, make_plate())
     (folder / "Images" / "Index.idx.xml").rename(folder / "Index.xml")
     export = read_export(folder)
-    assert export.image_folder == folder / "Images"
+    assert export.measurements[0].images.folder == folder / "Images"
 
 
 def test_an_index_above_the_images_finds_them_even_if_the_first_file_is_missing(tmp_path: Path) -> None:
     folder = write_export(tmp_path, make_plate())
     (folder / "Images" / "Index.idx.xml").rename(folder / "Index.xml")
     (folder / "Images" / next(places(make_plate())).file).unlink()
-    assert read_export(folder).image_folder == folder / "Images"
+    assert read_export(folder).measurements[0].images.folder == folder / "Images"
 
 
 def test_unknown_elements_and_attributes_are_passed_over(tmp_path: Path, screen: bytes) -> None:
@@ -160,7 +169,7 @@ def test_the_order_of_elements_means_nothing(tmp_path: Path, tiny: Path, seed: i
         parent[:] = elements
     found, expected = read_export(save(tmp_path, ElementTree.tostring(root))), read_export(tiny)
     assert_same_plate(found.plate, expected.plate)
-    assert found.sources == expected.sources
+    assert found.measurements[0].sources == expected.measurements[0].sources
 
 
 def test_a_field_missing_in_one_well_shifts_no_other(tmp_path: Path) -> None:
@@ -191,7 +200,9 @@ def test_a_field_in_the_middle_of_the_well_has_no_negative_zero(tmp_path: Path, 
 
 def test_channels_tell_their_kind_and_wavelengths(tmp_path: Path) -> None:
     channels = read_export(write_export(tmp_path, make_plate(channels=CHANNELS))).plate.acquisitions[0].channels
-    assert channels == CHANNELS
+    assert tuple(map(bare, channels)) == CHANNELS
+    assert [channel.binning for channel in channels] == [2] * len(CHANNELS)
+    assert channels[0].exposure_s == 0.01
     assert channels[0].emission_nm is None  # written as 0
 
 
@@ -207,7 +218,7 @@ def test_channel_numbers_may_have_gaps(tmp_path: Path) -> None:
     plate = make_plate(channels=(CHANNELS[1], CHANNELS[3]))
     export = read_export(write_export(tmp_path, plate))
     assert [channel.channel_id for channel in export.plate.acquisitions[0].channels] == [2, 4]
-    assert set(export.sources["B/3", 0]) == {(0, 0, 0), (0, 1, 0)}
+    assert set(export.measurements[0].sources["B/3", 0]) == {(0, 0, 0), (0, 1, 0)}
 
 
 def test_channels_focused_at_different_heights_are_one_plane(tmp_path: Path) -> None:
@@ -239,7 +250,7 @@ def test_an_image_that_the_index_does_not_list_is_absent_from_the_sources(tmp_pa
     images.remove(images[1])
     export = read_export(save(tmp_path, ElementTree.tostring(root)))
     assert_same_plate(export.plate, small_screen())
-    assert len(export.sources["B/3", 0]) == small_screen().n_planes - 1
+    assert len(export.measurements[0].sources["B/3", 0]) == small_screen().acquisitions[0].n_planes - 1
 
 
 def test_an_image_listed_twice_is_one_image(tmp_path: Path, screen: bytes) -> None:
@@ -255,8 +266,25 @@ def test_two_files_for_one_plane_contradict_each_other(tmp_path: Path, screen: b
     twin = ElementTree.fromstring(ElementTree.tostring(images[0]))
     set_text(twin, "URL", "another.tiff")
     images.append(twin)
-    with pytest.raises(ExportError, match=r"lists two images for row 2, column 3, field 1.*another\.tiff"):
-        read_export(save(tmp_path, ElementTree.tostring(root)))
+    sources = read_export(save(tmp_path, ElementTree.tostring(root))).measurements[0].sources
+    source = sources["B/3", 0][0, 0, 0]
+    assert source.url == ""
+    assert (
+        source.problem
+        == f"the index lists two images for this plane: {next(places(small_screen())).file} and another.tiff"
+    )
+    assert sum(bool(source.problem) for planes in sources.values() for source in planes.values()) == 1
+
+
+def test_an_image_that_the_index_names_for_two_planes_is_that_of_none(tmp_path: Path, screen: bytes) -> None:
+    def copy_name(images: list[ElementTree.Element]) -> None:
+        (url,) = children(images[0], "URL")
+        set_text(images[5], "URL", url.text or "")
+
+    sources = read_export(save(tmp_path, changed(screen, copy_name))).measurements[0].sources
+    doubtful = [source for planes in sources.values() for source in planes.values() if source.problem]
+    assert len(doubtful) == 2
+    assert all("for 2 planes" in source.problem for source in doubtful)
 
 
 def test_a_pixel_size_given_by_hand_takes_the_place_of_the_index(tmp_path: Path, screen: bytes) -> None:
@@ -272,7 +300,10 @@ def test_a_pixel_size_that_the_index_lacks_must_be_given(tmp_path: Path, screen:
     content = changed(screen, strip)
     with pytest.raises(ExportError, match="--pixel-size-um"):
         read_export(save(tmp_path, content))
-    assert read_export(save(tmp_path, content), pixel_size_um=0.5).plate.acquisitions[0].shape == small_screen().shape
+    assert (
+        read_export(save(tmp_path, content), pixel_size_um=0.5).plate.acquisitions[0].shape
+        == small_screen().acquisitions[0].shape
+    )
 
 
 # Folders without an index
@@ -288,7 +319,7 @@ def test_names_alone_are_enough_with_a_pixel_size(tmp_path: Path) -> None:
     assert export.plate.acquisitions[0].pixel_size_um == 0.3
     assert [channel.kind for channel in export.plate.acquisitions[0].channels] == ["unknown", "unknown"]
     for place in places(plate):
-        assert export.sources[place.well.path, place.field.index][place.plane] == place.file
+        assert export.measurements[0].sources[place.well.path, place.field.index][place.plane] == Source(place.file)
 
 
 def test_names_alone_do_not_tell_the_pixel_size(tmp_path: Path) -> None:
@@ -325,7 +356,7 @@ def test_bare_tiffs_of_two_plates_are_two_measurements(tmp_path: Path) -> None:
     first, second = (read_export(folder / "Images", pixel_size_um=0.3).plate for folder in folders)
     assert first.acquisitions[0].measurement_id != second.acquisitions[0].measurement_id
     again = read_export(folders[0], pixel_size_um=0.3).plate
-    assert (again.name, again.measurement_id) == (first.name, first.acquisitions[0].measurement_id)
+    assert (again.name, again.acquisitions[0].measurement_id) == (first.name, first.acquisitions[0].measurement_id)
 
 
 # What is refused
@@ -409,7 +440,7 @@ def test_a_truncated_index_is_refused(tmp_path: Path, screen: bytes, kept: float
 
 
 def test_another_root_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"root is <AssayLayout>, expected <EvaluationInputData>"):
+    with pytest.raises(ExportError, match="its root is not <EvaluationInputData>"):
         read_export(save(tmp_path, b"<AssayLayout><Image/></AssayLayout>"))
 
 
@@ -536,9 +567,9 @@ def test_any_text_in_any_element_raises_nothing_but_our_errors(
     plate[tag_index % len(plate)].text = text
     with suppress(ArtmaskError):
         export = read_export(save(tmp_path, ElementTree.tostring(root)))
-        for planes in export.sources.values():
-            for url in planes.values():
-                resolve_image(export.image_folder, url)
+        for planes in export.measurements[0].sources.values():
+            for source in planes.values():
+                resolve_image(export.measurements[0].images.folder, source.url)
 
 
 # Real exports
@@ -553,7 +584,8 @@ def test_the_phenix_export_is_what_its_index_says(shared_data: Path) -> None:
     assert [channel.kind for channel in plate.acquisitions[0].channels] == ["fluorescence"] * 5 + ["brightfield"]
     assert [channel.emission_nm for channel in plate.acquisitions[0].channels] == [706, 599, 599, 522, 456, None]
     assert plate.acquisitions[0].pixel_size_um == pytest.approx(0.597976, abs=1e-6)
-    assert all((export.image_folder / url).is_file() for url in export.sources["A/1", 0].values())
+    (measurement,) = export.measurements
+    assert all((measurement.images.folder / source.url).is_file() for source in measurement.sources["A/1", 0].values())
 
 
 def test_the_phenix_export_of_harmony_7_is_what_its_index_says(shared_data: Path) -> None:

@@ -54,7 +54,7 @@ def plate(shared_cluster, tmp_path_factory):
     (export,) = simulate(SimulateConfig(dest=folder / "export", wells=2, fields=3, size=300, channels=2, seed=3))
     broken = export / "Images" / BROKEN
     broken.write_bytes(broken.read_bytes()[:5000])
-    ingest(IngestConfig(export=export, plate=folder / "plate.zarr", cluster=CLUSTER))
+    ingest(IngestConfig(exports=export, dest=folder / "plate.zarr", cluster=CLUSTER))
     return folder / "plate.zarr"
 
 
@@ -187,7 +187,7 @@ def test_second_run_tries_the_failed_field_and_touches_no_other(finished):
 
 def test_run_of_a_finished_clean_plate_starts_no_cluster(tmp_path, monkeypatch):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=1, size=128))
-    ingest(IngestConfig(export=export, plate=tmp_path / "p.zarr", cluster=CLUSTER))
+    ingest(IngestConfig(exports=export, dest=tmp_path / "p.zarr", cluster=CLUSTER))
     run(_config(tmp_path / "p.zarr"))
     listener = Notes()
     monkeypatch.setattr(campaign, "start_cluster", None)
@@ -243,10 +243,10 @@ def test_ingest_that_finds_nothing_new_leaves_the_tables_of_a_run(tmp_path):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=2, size=128))
     next((export / "Images").glob("*f02*")).unlink()
     plate = tmp_path / "plate.zarr"
-    ingest(IngestConfig(export=export, plate=plate, cluster=CLUSTER))
+    ingest(IngestConfig(exports=export, dest=plate, cluster=CLUSTER))
     run(_config(plate))
     before = _files(plate / "tables")
-    summary = ingest(IngestConfig(export=export, plate=plate, cluster=CLUSTER))
+    summary = ingest(IngestConfig(exports=export, dest=plate, cluster=CLUSTER))
     assert (summary.n_resumed, len(summary.failures)) == (1, 1)
     assert _files(plate / "tables") == before
 

@@ -91,7 +91,7 @@ def in_store(store: ObjectStore, export: Path) -> Location:
 
 
 def ingest_into(plate: Location, export: Path) -> Summary:
-    return ingest(IngestConfig(export=export, plate=plate, fields_per_unit=1, cluster=CLUSTER))
+    return ingest(IngestConfig(exports=export, dest=plate, fields_per_unit=1, cluster=CLUSTER))
 
 
 def run_on(*plates: Location) -> Summary:

@@ -1,4 +1,4 @@
-"""Shards of our own writer are what three independent readers expect, and our reader agrees with them."""
+"""Planes of our own writer are what three independent readers expect, and our reader agrees with them."""
 
 import json
 
@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from stores import writing
 
-from artifact_mask.io.shard import INTENSITY, LABEL, create_sharded_array, encode_shard, read_plane, write_plane
+from artifact_mask.io.chunk import INTENSITY, LABEL, encode_chunk
+from artifact_mask.io.layout import LAYOUTS
+from artifact_mask.io.plane import create_array, read_plane, write_plane
+from artifact_mask.io.shard import encode_shard
 
 CODECS = pytest.mark.parametrize("codec", [INTENSITY, LABEL], ids=["intensity", "label"])
 CHUNK = (48, 32)
@@ -30,7 +33,7 @@ def _write(folder, codec, planes=None, chunk=CHUNK):
     """Write planes as an array ``(t, 1, y, x)``, and return all of it."""
     planes = _planes(codec) if planes is None else planes
     with writing(folder) as files:
-        create_sharded_array(files, folder, (len(planes), 1, *planes[0].shape), chunk, "tzyx", codec)
+        create_array(files, folder, (len(planes), 1, *planes[0].shape), chunk, "tzyx", codec)
         for t, plane in enumerate(planes):
             write_plane(files, folder, (t, 0), plane, chunk, codec)
     return np.stack(planes)[:, None]
@@ -69,7 +72,7 @@ def test_reader_reads_what_was_written(tmp_path, codec):
 def test_reader_reads_what_zarr_python_wrote_into_such_an_array(tmp_path, codec):
     full, _ = _planes(codec)
     with writing(tmp_path / "0") as files:
-        create_sharded_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
+        create_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
     zarr.open_array(tmp_path / "0", mode="r+")[0, 0] = full
     np.testing.assert_array_equal(read_plane(tmp_path / "0", (1, 1, 96, 64), (0, 0), CHUNK, "tzyx", codec), full)
 
@@ -93,7 +96,7 @@ def test_reader_leaves_any_other_array_alone(tmp_path, shape, chunk, axes, codec
 def test_shard_is_as_large_as_zarr_pythons(tmp_path, codec):
     full, _ = _planes(codec)
     with writing(tmp_path / "0") as files:
-        create_sharded_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
+        create_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
     zarr.open_array(tmp_path / "0", mode="r+")[0, 0] = full
     theirs = (tmp_path / "0" / "c" / "0" / "0" / "0" / "0").read_bytes()
     assert len(encode_shard(full, CHUNK, codec)) == len(theirs)
@@ -120,7 +123,7 @@ def test_flipped_bit_is_noticed(tmp_path):
 
 def test_metadata_names_shard_chunk_and_codecs(tmp_path):
     with writing(tmp_path / "0") as files:
-        create_sharded_array(files, tmp_path / "0", (1, 1, 1, 1080, 1080), (540, 540), "tczyx", INTENSITY)
+        create_array(files, tmp_path / "0", (1, 1, 1, 1080, 1080), (540, 540), "tczyx", INTENSITY)
     document = json.loads((tmp_path / "0" / "zarr.json").read_text())
     assert document["chunk_grid"]["configuration"]["chunk_shape"] == [1, 1, 1, 1080, 1080]
     (sharding,) = document["codecs"]
@@ -153,3 +156,27 @@ def test_whole_field_is_read_by_all(tmp_path, codec):
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(tmp_path / "0")}}
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
     np.testing.assert_array_equal(read_plane(tmp_path / "0", expected.shape, (0, 0), (540, 540), "tzyx", codec), plane)
+
+
+@CODECS
+def test_chunks_of_zarr_v2_are_read_by_all(tmp_path, codec):
+    layout, planes, folder = LAYOUTS["0.4"], [*_planes(codec), np.zeros((96, 64), codec.dtype)], tmp_path / "0"
+    with writing(folder) as files:
+        create_array(files, folder, (3, 1, 96, 64), (96, 64), "tzyx", codec, layout=layout)
+        for t, plane in enumerate(planes):
+            write_plane(files, folder, (t, 0), plane, (96, 64), codec, layout=layout)
+    assert sorted(path.name for path in folder.iterdir()) == [".zarray", "0", "1"]
+    expected = np.stack(planes)[:, None]
+    np.testing.assert_array_equal(zarr.open_array(folder, mode="r", zarr_format=2)[:], expected)
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(folder)}}
+    np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), expected)
+    for t, plane in enumerate(planes):
+        read = read_plane(folder, expected.shape, (t, 0), (96, 64), "tzyx", codec, layout=layout)
+        np.testing.assert_array_equal(read, plane)
+        assert read.dtype == codec.dtype
+
+
+@CODECS
+def test_the_same_pixels_become_the_same_bytes(codec):
+    plane = np.random.default_rng(1).integers(0, 3000, (1080, 1080)).astype(codec.dtype)
+    assert len({encode_chunk(plane, codec) for _ in range(10)}) == 1

@@ -85,7 +85,7 @@ def screen(original: Screen, tmp_path: Path) -> Screen:
 
 
 def ingest_again(screen: Screen) -> Summary:
-    return ingest(IngestConfig(export=screen.export, plate=screen.plate, cluster=CLUSTER))
+    return ingest(IngestConfig(exports=screen.export, dest=screen.plate, cluster=CLUSTER))
 
 
 def run_again(screen: Screen) -> Summary:

@@ -1,26 +1,50 @@
-"""Harmony's index of a measurement: an XML file that lists every image."""
+"""Harmony's index of a measurement: an XML file that lists every image. Columbus writes the same."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
-from xml.etree.ElementTree import Element, ParseError
-
-import defusedxml.ElementTree
-from defusedxml.common import DefusedXmlException
+from typing import Any, NamedTuple, TypeVar
+from xml.etree.ElementTree import Element
 
 from artifact_mask.errors import ExportError
+from artifact_mask.io.harmony_xml import attribute_of, children_of, read_elements, text_of
+from artifact_mask.location import Location
 from artifact_mask.metadata import Channel, ChannelKind
 
-MAX_INDEX_BYTES = 2 * 1024**3
 MAX_ROWS_OR_COLUMNS = 48
 MAX_IMAGE_SIDE_PX = 65_536
+MAX_BINNING = 64
+MAX_DISTANCE_M = 10.0
+MAX_ID = 2**31 - 1
+
+_ROOT = "EvaluationInputData"
+_METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "\u00b5m": 1e-6, "\u03bcm": 1e-6, "nm": 1e-9}
+_SECONDS = {"s": 1.0, "ms": 1e-3}
+_KINDS: dict[str, ChannelKind] = {"brightfield": "brightfield", "phase": "phase", "fluorescence": "fluorescence"}
+
+_T = TypeVar("_T")
 
 
 class Record(NamedTuple):
-    """One image of an export, in Harmony's words; lengths in metre."""
+    """One image of an export, in Harmony's words.
+
+    Attributes
+    ----------
+    row, column
+        Of the well, counted from 1.
+    field_id, plane_id, timepoint_id, channel_id
+        Harmony's own numbers. Some generations count timepoints from 0, others from 1.
+    url
+        Name of the file, empty where the index names none. Input from outside: see `resolve_image`.
+    page
+        Zero-based page of a file that has several; None where the index does not say.
+    x_m, y_m, z_m
+        Position of the field in its well, and height of the plane, in metre; y grows upwards.
+    time
+        When it was taken, as written (ISO 8601).
+    """
 
     row: int
     column: int
@@ -29,9 +53,11 @@ class Record(NamedTuple):
     timepoint_id: int
     channel_id: int
     url: str
+    page: int | None = None
     x_m: float = 0.0
     y_m: float = 0.0
     z_m: float = 0.0
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,14 @@ class HarmonyIndex:
     plate_size
         Rows and columns; 0 where the index does not tell.
     pixel_size_um, image_size
-        Pixel size in micrometre and ``(y, x)`` in pixels; None where the index does not tell.
+        Pixel size in micrometre and ``(y, x)`` in pixels: the commonest among the channels. None where the index does
+        not tell.
+    magnification, numerical_aperture
+        Of the objective; None where the index does not tell.
+    flat_fields
+        FlatfieldProfile by channel number, as written.
+    problems
+        One text for each image record that cannot be understood, and is left out.
     """
 
     records: list[Record]
@@ -58,141 +91,303 @@ class HarmonyIndex:
     plate_size: tuple[int, int]
     pixel_size_um: float | None
     image_size: tuple[int, int] | None
+    magnification: float | None
+    numerical_aperture: float | None
+    flat_fields: dict[int, str]
+    problems: list[str]
 
 
-def parse_index(index: Path) -> HarmonyIndex:
-    """Read an index file of any generation that keeps Harmony's element names.
+@dataclass(frozen=True)
+class IndexHead:
+    """What an index says of its plate.
+
+    Attributes
+    ----------
+    name, barcode, measurement_id, started
+        Name and PlateID of the plate, MeasurementID and MeasurementStartTime as written; empty where absent.
+    plate_size
+        Rows and columns; 0 where the index does not tell.
+    """
+
+    name: str
+    barcode: str
+    measurement_id: str
+    started: str
+    plate_size: tuple[int, int]
+
+
+def parse_index(index: Location) -> HarmonyIndex:
+    """Read an index of any generation of Harmony, or of Columbus, by its local element names.
 
     Raises
     ------
     ExportError
-        If the file is too large, not XML, cut off, not an index, or without an image.
+        If the file is too large, not XML, cut off, not an index, or without a single image that can be understood.
+
+    Notes
+    -----
+    A wavelength, size or exposure that makes no sense counts as absent. Metadata of a channel may stand in its image
+    records (up to Harmony 6), in a map of channels (from Harmony 6 on), or in both; of several values the first that
+    makes sense counts, and an image record's before a map's.
     """
-    size = index.stat().st_size
-    if size > MAX_INDEX_BYTES:
-        raise ExportError(f"{index} has {size} bytes; an index of more than {MAX_INDEX_BYTES} bytes is not read.")
-    try:
-        parsed = _parse(index)
-    except ExportError:
-        raise
-    except ParseError as error:
-        raise ExportError(
-            f"{index} is not complete XML ({error}). It may have been cut off while copying: copy the export again."
-        ) from error
-    except DefusedXmlException as error:
-        raise ExportError(f"{index} contains XML entities, which no export of Harmony does; it is not read.") from error
-    except (LookupError, ValueError) as error:
-        raise ExportError(f"{index} has an image record that cannot be understood: {error}.") from error
-    if not parsed.records:
-        raise ExportError(f"{index} lists no image. Expected Image elements as Harmony writes them.")
-    return parsed
-
-
-def _parse(index: Path) -> HarmonyIndex:
     records: list[Record] = []
-    entries: dict[int, dict[str, str]] = defaultdict(dict)
+    problems: list[str] = []
     plate: dict[str, str] = {}
-    for element in _elements(index):
-        tag = _local_name(element)
-        if tag == "Image" and len(element):
-            values = _texts(element)
-            record = _record(values)
-            records.append(record)
-            # Up to Harmony 6 each image carries its channel's metadata: one record a channel is enough.
-            if "ChannelName" in values and "ChannelName" not in entries[record.channel_id]:
-                entries[record.channel_id].update(values)
-        elif tag == "Entry" and "ChannelID" in element.attrib:
-            entries[int(element.attrib["ChannelID"])].update(_texts(element))
-        elif tag == "Plate":
-            plate = _texts(element)
-        else:
-            continue
-        element.clear()
-    used = {record.channel_id for record in records}
-    metadata = [entries[channel_id] for channel_id in sorted(used)]
-    resolution = next((m["ImageResolutionX"] for m in metadata if "ImageResolutionX" in m), None)
-    size = next(((_side(m["ImageSizeY"]), _side(m["ImageSizeX"])) for m in metadata if "ImageSizeX" in m), None)
+    flat_fields: dict[int, str] = {}
+    in_images, in_maps = _ChannelFacts(), _ChannelFacts()
+    with closing(read_elements(index, ("Image", "Entry", "Plate"))) as elements:
+        root, _ = next(elements)
+        if root != _ROOT:
+            raise ExportError(f"{index} is not an index of Harmony: its root is <{root[:80]}>, expected <{_ROOT}>.")
+        for name, element in elements:
+            children = children_of(element)
+            if name == "Image":
+                # Wells list their images too, without content.
+                if children:
+                    try:
+                        record = _record(children)
+                    except ValueError as error:
+                        problems.append(f"image {_name_of(children)}: {error}")
+                        continue
+                    records.append(record)
+                    in_images.add(record.channel_id, children)
+            elif name == "Entry":
+                channel_id = _id_of_entry(element, children)
+                if channel_id is not None:
+                    in_maps.add(channel_id, children)
+                    if profile := text_of(children.get("FlatfieldProfile")):
+                        flat_fields.setdefault(channel_id, profile)
+            elif not plate:
+                plate = _texts(children)
+    if not records:
+        raise ExportError(_no_image(index, problems))
+    facts = {c: in_maps[c] | in_images[c] for c in sorted({record.channel_id for record in records})}
+    sizes = ((f.get("ImageSizeY"), f.get("ImageSizeX")) for f in facts.values())
     return HarmonyIndex(
         records=records,
-        channels={channel_id: _channel(channel_id, entries[channel_id]) for channel_id in sorted(used)},
+        channels={channel_id: _channel(channel_id, of_channel) for channel_id, of_channel in facts.items()},
         plate=plate,
-        plate_size=(_count(plate.get("PlateRows")), _count(plate.get("PlateColumns"))),
-        pixel_size_um=_positive(float(resolution) * 1e6, "ImageResolutionX") if resolution else None,
-        image_size=size,
+        plate_size=_plate_size(plate),
+        pixel_size_um=_commonest(f.get("ImageResolutionX") for f in facts.values()),
+        image_size=_commonest((y, x) if y and x else None for y, x in sizes),
+        magnification=_commonest(f.get("ObjectiveMagnification") for f in facts.values()),
+        numerical_aperture=_commonest(f.get("ObjectiveNA") for f in facts.values()),
+        flat_fields=flat_fields,
+        problems=problems,
     )
 
 
-def _elements(index: Path) -> Iterator[Element]:
-    events = defusedxml.ElementTree.iterparse(index, events=("start", "end"))
-    _, root = next(events)
-    if _local_name(root) != "EvaluationInputData":
-        raise ExportError(
-            f"{index} is not an index of Harmony: its root is <{_local_name(root)}>, expected <EvaluationInputData>."
-        )
-    for event, element in events:
-        if event == "end":
-            yield element
+def read_head(index: Location) -> IndexHead | None:
+    """Read an index only as far as its Plate element.
+
+    Returns
+    -------
+    IndexHead | None
+        None if it is some other XML file.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read, or is not XML as far as it was read.
+    """
+    with closing(read_elements(index, ("Plate",), head_only=True)) as elements:
+        root, _ = next(elements)
+        if root != _ROOT:
+            return None
+        plate = next((texts for _, element in elements if (texts := _texts(children_of(element)))), {})
+    return IndexHead(
+        name=plate.get("Name", ""),
+        barcode=plate.get("PlateID", ""),
+        measurement_id=plate.get("MeasurementID", ""),
+        started=plate.get("MeasurementStartTime", ""),
+        plate_size=_plate_size(plate),
+    )
 
 
-def _local_name(element: Element) -> str:
-    # Each generation of Harmony has a namespace of its own; the local names stayed.
-    return str(element.tag).rpartition("}")[2]
+def _texts(children: Mapping[str, Element]) -> dict[str, str]:
+    return {name: text for name, child in children.items() if (text := text_of(child))}
 
 
-def _texts(element: Element) -> dict[str, str]:
-    return {_local_name(child): (child.text or "").strip() for child in element}
+def _no_image(index: Location, problems: list[str]) -> str:
+    if not problems:
+        return f"{index} lists no image. Expected Image elements as Harmony writes them."
+    return f"{index} lists {len(problems)} images, none of which can be understood; the first is {problems[0]}."
 
 
-def _record(values: Mapping[str, str]) -> Record:
+# Image records
+
+
+def _record(children: Mapping[str, Element]) -> Record:
+    url = children.get("URL")
+    page = attribute_of(url, "BufferNo") if url is not None else None
     return Record(
-        row=_position(values["Row"], "Row"),
-        column=_position(values["Col"], "Col"),
-        field_id=int(values["FieldID"]),
-        plane_id=int(values["PlaneID"]),
-        timepoint_id=int(values["TimepointID"]),
-        channel_id=int(values["ChannelID"]),
-        url=values.get("URL", ""),
-        x_m=_finite(values.get("PositionX"), "PositionX"),
-        y_m=_finite(values.get("PositionY"), "PositionY"),
-        z_m=_finite(values.get("PositionZ"), "PositionZ"),
+        _place(children, "Row"),
+        _place(children, "Col"),
+        _id(children, "FieldID"),
+        _id(children, "PlaneID"),
+        _id(children, "TimepointID"),
+        _id(children, "ChannelID"),
+        text_of(url),
+        _whole(page, "BufferNo") if page is not None else None,
+        _metres(children, "PositionX"),
+        _metres(children, "PositionY"),
+        _metres(children, "PositionZ"),
+        text_of(children.get("AbsTime")),
     )
 
 
-def _position(text: str, tag: str) -> int:
+def _name_of(children: Mapping[str, Element]) -> str:
+    return (text_of(children.get("id")) or text_of(children.get("URL")) or "without an id")[:80]
+
+
+def _id(children: Mapping[str, Element], tag: str) -> int:
+    child = children.get(tag)
+    if child is None:
+        raise ValueError(f"{tag} is missing")
+    return _whole(child.text or "", tag)
+
+
+def _place(children: Mapping[str, Element], tag: str) -> int:
+    value = _id(children, tag)
     # Row 0 has no letter: its path would be absolute.
-    if not 1 <= int(text) <= MAX_ROWS_OR_COLUMNS:
-        raise ValueError(f"{tag} is {text}, expected 1 to {MAX_ROWS_OR_COLUMNS}")
-    return int(text)
-
-
-def _side(text: str) -> int:
-    if not 1 <= int(text) <= MAX_IMAGE_SIDE_PX:
-        raise ValueError(f"the image has {text} pixels a side, expected 1 to {MAX_IMAGE_SIDE_PX}")
-    return int(text)
-
-
-def _count(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
-def _finite(text: str | None, tag: str) -> float:
-    if not math.isfinite(value := float(text or 0)):
-        raise ValueError(f"{tag} is {text}")
+    if not 1 <= value <= MAX_ROWS_OR_COLUMNS:
+        raise ValueError(f"{tag} is {value}, expected 1 to {MAX_ROWS_OR_COLUMNS}")
     return value
 
 
-def _positive(value: float, tag: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{tag} is {value}")
+def _whole(text: str, tag: str) -> int:
+    digits = text.strip()
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 10 and (value := int(digits)) <= MAX_ID:
+        return value
+    raise ValueError(f"{tag} is {_shown(text)}, expected a whole number of at most {MAX_ID}")
+
+
+def _metres(children: Mapping[str, Element], tag: str) -> float:
+    child = children.get(tag)
+    if child is None or not (text := (child.text or "").strip()):
+        return 0.0
+    value = _number(text) * _METRES.get(child.get("Unit") or "m", 1.0)
+    if not -MAX_DISTANCE_M <= value <= MAX_DISTANCE_M:
+        raise ValueError(f"{tag} is {_shown(text)}, expected a number of metres from -10 to 10")
     return value
 
 
-def _channel(channel_id: int, values: Mapping[str, str]) -> Channel:
-    name = values.get("ChannelName") or f"Channel {channel_id}"
+def _number(text: str) -> float:
+    """Return a number as a float, NaN for what is none."""
+    try:
+        return float(text) if "_" not in text else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 and text.isprintable() and text else repr(text[:40])
+
+
+# Channels
+
+_Facts = dict[str, Any]
+
+
+class _ChannelFacts:
+    """What elements say of channels, by the channel's number and the name of the element."""
+
+    def __init__(self) -> None:
+        self._facts: dict[int, _Facts] = defaultdict(dict)
+        self._seen: set[tuple[int | str | None, ...]] = set()
+
+    def __getitem__(self, channel_id: int) -> _Facts:
+        return self._facts.get(channel_id, {})
+
+    def add(self, channel_id: int, children: Mapping[str, Element]) -> None:
+        """Take what is still unknown; tens of thousands of images repeat the same."""
+        texts = [child.text if (child := children.get(tag)) is not None else None for tag in _READERS]
+        key = (channel_id, *texts)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        facts = self._facts[channel_id]
+        for tag, read in _READERS.items():
+            if tag not in facts and tag in children and (value := read(children[tag])) is not None:
+                facts[tag] = value
+
+
+def _quantity(units: Mapping[str, float], *, unit: str, below: float) -> Callable[[Element], float | None]:
+    """Reader of a number in a unit, of an element that may name another; None for what cannot be."""
+    default = units[unit]
+
+    def read(element: Element) -> float | None:
+        given = units.get(element.get("Unit") or unit, default)
+        value = _number(text_of(element))
+        value = value if given == default else value * (given / default)
+        return value if 0 < value < below else None
+
+    return read
+
+
+def _pixel_size_um(element: Element) -> float | None:
+    value = _number(text_of(element)) * _METRES.get(element.get("Unit") or "m", 1.0) * 1e6
+    return value if 1e-4 < value < 1e4 else None
+
+
+def _count_reader(largest: int) -> Callable[[Element], int | None]:
+    return lambda element: _count(text_of(element), largest) or None
+
+
+_READERS: dict[str, Callable[[Element], Any]] = {
+    "ChannelName": lambda element: text_of(element) or None,
+    "ChannelType": lambda element: _KINDS.get(text_of(element).lower()),
+    "ImageResolutionX": _pixel_size_um,
+    "ImageSizeX": _count_reader(MAX_IMAGE_SIDE_PX),
+    "ImageSizeY": _count_reader(MAX_IMAGE_SIDE_PX),
+    "BinningX": _count_reader(MAX_BINNING),
     # Harmony writes 0 where a wavelength has no meaning.
-    excitation, emission = (
-        float(values.get(key) or 0) or None for key in ("MainExcitationWavelength", "MainEmissionWavelength")
+    "MainExcitationWavelength": _quantity(_METRES, unit="nm", below=1e5),
+    "MainEmissionWavelength": _quantity(_METRES, unit="nm", below=1e5),
+    "ObjectiveMagnification": _quantity({"": 1.0}, unit="", below=1e4),
+    "ObjectiveNA": _quantity({"": 1.0}, unit="", below=10.0),
+    "ExposureTime": _quantity(_SECONDS, unit="s", below=1e6),
+}
+
+
+def _id_of_entry(element: Element, children: Mapping[str, Element]) -> int | None:
+    text = attribute_of(element, "ChannelID")
+    try:
+        return _whole(text if text is not None else text_of(children.get("ChannelID")), "ChannelID")
+    except ValueError:
+        return None
+
+
+def _kind(values: Mapping[str, str]) -> ChannelKind:
+    kind = _KINDS.get(values.get("ChannelType", "").lower(), "unknown")
+    # Older generations tell only how the light came.
+    if kind == "unknown" and values.get("IlluminationType", "").lower() == "transmitted":
+        return "phase" if "phase" in values.get("ChannelName", "").lower() else "brightfield"
+    return kind
+
+
+def _channel(channel_id: int, facts: Mapping[str, Any]) -> Channel:
+    return Channel(
+        channel_id,
+        name=facts.get("ChannelName", f"Channel {channel_id}"),
+        kind=facts.get("ChannelType", "unknown"),
+        excitation_nm=facts.get("MainExcitationWavelength"),
+        emission_nm=facts.get("MainEmissionWavelength"),
+        exposure_s=facts.get("ExposureTime"),
+        binning=facts.get("BinningX"),
     )
-    kinds: dict[str, ChannelKind] = {"brightfield": "brightfield", "phase": "phase", "fluorescence": "fluorescence"}
-    kind = kinds.get(values.get("ChannelType", "").lower(), "unknown")
-    return Channel(channel_id, name, kind, excitation, emission)
+
+
+def _commonest(values: Iterable[_T | None]) -> _T | None:
+    counts = Counter(value for value in values if value is not None)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _plate_size(plate: Mapping[str, str]) -> tuple[int, int]:
+    rows, columns = (_count(plate.get(key, ""), MAX_ROWS_OR_COLUMNS) for key in ("PlateRows", "PlateColumns"))
+    return rows, columns
+
+
+def _count(text: str, largest: int) -> int:
+    """Return a whole number from 1 on, 0 for anything else."""
+    return value if text.isdecimal() and text.isascii() and len(text) < 10 and (value := int(text)) <= largest else 0

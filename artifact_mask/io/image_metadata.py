@@ -1,4 +1,4 @@
-"""Metadata of the images of a field of view (NGFF 0.5).
+"""Metadata of the images of a field of view (NGFF).
 
 The fields of an acquisition differ in a few values. Documents are made with yaozarrs' models once, with gaps for these
 values: to model, check and print each anew would take eight times as long.
@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from yaozarrs import DimSpec, v05
+from pydantic import BaseModel
+from yaozarrs import DimSpec
 
-from artifact_mask.io.zarr_group import describe_group, fill_gaps, gap
+from artifact_mask.io.layout import LAYOUTS, Layout
+from artifact_mask.io.zarr_group import dump, fill_gaps, gap
 from artifact_mask.kernels.pyramid import pyramid_shapes
-from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex
+from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, PlaneIndex
 
 Coarse = Mapping[tuple[int, ...], NDArray[np.uint16]]
 """Coarsest level of some planes, by ``(t, c, z)``."""
@@ -31,64 +33,84 @@ class _Grid(NamedTuple):
     t_step_s: float
 
 
-def describe_field(acquisition: Acquisition, field: Field, missing: Mapping[PlaneIndex, str], coarse: Coarse) -> bytes:
-    """``zarr.json`` of a field's image, with the reason for each plane that has no pixels."""
-    document = _field_document(_grid(acquisition), acquisition.channels, tuple(missing.items()))
+Documents = dict[str, bytes]
+"""Documents of a group by the names of their files, in the order in which they are to be written."""
+
+
+def describe_field(
+    acquisition: Acquisition,
+    field: Field,
+    missing: Mapping[PlaneIndex, str],
+    coarse: Coarse,
+    *,
+    ngff: NgffVersion = "0.5",
+) -> Documents:
+    """Metadata of a field's image, with the reason for each plane that has no pixels."""
+    documents = _field_documents(ngff, _grid(acquisition), acquisition.channels, tuple(missing.items()))
     values = _name_and_place(str(field.index), field) | _windows(acquisition.shape[1], coarse)
-    return fill_gaps(document, values | {"field_id": field.field_id, "times_s": list(field.times_s)})
+    return _fill(documents, values | {"field_id": field.field_id, "times_s": list(field.times_s)})
 
 
-def describe_masked(acquisition: Acquisition, field: Field, channel: int, coarse: Coarse) -> bytes:
-    """``zarr.json`` of the masked image of one channel."""
-    document = _masked_document(_grid(acquisition), acquisition.channels[channel])
-    return fill_gaps(document, _name_and_place("masked", field) | _windows(1, coarse))
+def describe_masked(
+    acquisition: Acquisition, field: Field, channel: int, coarse: Coarse, *, ngff: NgffVersion = "0.5"
+) -> Documents:
+    """Metadata of the masked image of one channel."""
+    documents = _masked_documents(ngff, _grid(acquisition), acquisition.channels[channel])
+    return _fill(documents, _name_and_place("masked", field) | _windows(1, coarse))
 
 
-def describe_label(acquisition: Acquisition, field: Field, name: str) -> bytes:
-    """``zarr.json`` of a label image."""
-    return fill_gaps(_label_document(_grid(acquisition)), _name_and_place(name, field))
+def describe_label(acquisition: Acquisition, field: Field, name: str, *, ngff: NgffVersion = "0.5") -> Documents:
+    """Metadata of a label image."""
+    return _fill(_label_documents(ngff, _grid(acquisition)), _name_and_place(name, field))
+
+
+def _fill(documents: Mapping[str, str], values: Mapping[str, Any]) -> Documents:
+    return {name: fill_gaps(document, values) for name, document in documents.items()}
 
 
 @lru_cache
-def _field_document(grid: _Grid, channels: tuple[Channel, ...], missing: tuple[tuple[PlaneIndex, str], ...]) -> str:
+def _field_documents(
+    ngff: NgffVersion, grid: _Grid, channels: tuple[Channel, ...], missing: tuple[tuple[PlaneIndex, str], ...]
+) -> dict[str, str]:
     planes = [{"tcz": list(index), "reason": reason} for index, reason in missing]
-    return describe_group(
-        {
-            "ome": _image(grid, channels),
-            "artmask": {"field_id": gap("field_id"), "times_s": gap("times_s"), "missing_planes": planes},
-        }
-    )
+    own = {"field_id": gap("field_id"), "times_s": gap("times_s"), "missing_planes": planes}
+    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, channels), {"artmask": own})
 
 
 @lru_cache
-def _masked_document(grid: _Grid, channel: Channel) -> str:
-    return describe_group({"ome": _image(grid, (channel,)), "artmask": {"fill": "median of the field"}})
+def _masked_documents(ngff: NgffVersion, grid: _Grid, channel: Channel) -> dict[str, str]:
+    own = {"fill": "median of the field"}
+    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, (channel,)), {"artmask": own})
 
 
 @lru_cache
-def _label_document(grid: _Grid) -> str:
-    image_label = v05.ImageLabel(
-        version="0.5",
-        colors=[v05.LabelColor.model_validate({"label-value": 1, "rgba": [255, 64, 64, 160]})],
-        source=v05.LabelSource(image="../../"),
+def _label_documents(ngff: NgffVersion, grid: _Grid) -> dict[str, str]:
+    layout, models = LAYOUTS[ngff], LAYOUTS[ngff].models
+    image_label = models.ImageLabel(
+        version=ngff,
+        colors=[models.LabelColor.model_validate({"label-value": 1, "rgba": [255, 64, 64, 160]})],
+        source=models.LabelSource(image="../../"),
     )
-    image = v05.LabelImage.model_validate({"multiscales": [_multiscale(grid, axes="tzyx")], "image-label": image_label})
-    return describe_group({"ome": _with_gaps(image)})
+    multiscale = _multiscale(layout, grid, axes="tzyx")
+    image = models.LabelImage.model_validate({"multiscales": [multiscale], "image-label": image_label})
+    return layout.describe_group(_with_gaps(image), {})
 
 
-def _image(grid: _Grid, channels: Sequence[Channel]) -> dict[str, Any]:
-    window = v05.OmeroWindow(start=0, end=1, min=0, max=65535)
+def _image(layout: Layout, grid: _Grid, channels: Sequence[Channel]) -> dict[str, Any]:
+    models = layout.models
+    window = models.OmeroWindow(start=0, end=1, min=0, max=65535)
     described = [
-        v05.OmeroChannel(label=channel.name, color=_colour(channel), active=True, window=window) for channel in channels
+        models.OmeroChannel(label=channel.name, color=_colour(channel), active=True, window=window)
+        for channel in channels
     ]
-    multiscale = _multiscale(grid, axes="tczyx")
-    attributes = _with_gaps(v05.Image(multiscales=[multiscale], omero=v05.Omero(channels=described)))
+    omero = models.Omero(channels=described, version=layout.omero_version)
+    attributes = _with_gaps(models.Image(multiscales=[_multiscale(layout, grid, axes="tczyx")], omero=omero))
     for c, channel in enumerate(attributes["omero"]["channels"]):
         channel["window"] |= {"start": gap(f"start{c}"), "end": gap(f"end{c}")}
     return attributes
 
 
-def _multiscale(grid: _Grid, *, axes: str) -> v05.Multiscale:
+def _multiscale(layout: Layout, grid: _Grid, *, axes: str) -> BaseModel:
     dims = {
         "t": DimSpec(name="t", scale=grid.t_step_s, unit="second", scale_factor=1),
         "c": DimSpec(name="c"),
@@ -97,12 +119,15 @@ def _multiscale(grid: _Grid, *, axes: str) -> v05.Multiscale:
         "x": DimSpec(name="x", scale=grid.pixel_size_um, unit="micrometer", translation=0),
     }
     n_levels = len(pyramid_shapes(grid.shape))
-    return v05.Multiscale.from_dims([dims[axis] for axis in axes], name=gap("name"), n_levels=n_levels)
+    multiscale: BaseModel = layout.models.Multiscale.from_dims(
+        [dims[axis] for axis in axes], name=gap("name"), n_levels=n_levels
+    )
+    return multiscale
 
 
-def _with_gaps(image: v05.Image | v05.LabelImage) -> dict[str, Any]:
+def _with_gaps(image: BaseModel) -> dict[str, Any]:
     """Attributes of an image, with gaps for the place of the field."""
-    attributes: dict[str, Any] = image.model_dump(mode="json", exclude_none=True)
+    attributes = dump(image)
     for dataset in attributes["multiscales"][0]["datasets"]:
         _, translation = dataset["coordinateTransformations"]
         translation["translation"][-3:] = [gap("z_um"), gap("y_um"), gap("x_um")]

@@ -1,30 +1,30 @@
-"""Images, labels and masked images of a field of view (NGFF 0.5): each file has one writer."""
+"""Images, labels and masked images of a field of view: each file has one writer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 from fsspec import AbstractFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from numpy.typing import NDArray
-from yaozarrs import v05
 from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from artifact_mask.errors import PlateError
+from artifact_mask.io.chunk import INTENSITY, LABEL, PlaneCodec
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.io.image_metadata import describe_field, describe_label, describe_masked
-from artifact_mask.io.shard import INTENSITY, LABEL, PlaneCodec, create_sharded_array, read_plane, write_plane
-from artifact_mask.io.zarr_group import read_attributes, write_group
+from artifact_mask.io.image_metadata import Documents, describe_field, describe_label, describe_masked
+from artifact_mask.io.layout import LAYOUTS, Layout
+from artifact_mask.io.plane import create_array, read_plane, write_plane
+from artifact_mask.io.zarr_group import dump, read_group, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Field, PlaneIndex
-
-MAX_CHUNK_PX = 640
+from artifact_mask.metadata import Acquisition, Field, NgffVersion, PlaneIndex
 
 
 def write_field(
@@ -34,6 +34,8 @@ def write_field(
     field: Field,
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
     missing: Mapping[PlaneIndex, str],
+    *,
+    ngff: NgffVersion = "0.5",
 ) -> None:
     """Write one field of view as a multiscale image ``(t, c, z, y, x)``; its metadata comes last.
 
@@ -49,11 +51,11 @@ def write_field(
         Indices and pixels ``(y, x)``; taken one by one, so that a single plane is in memory.
     missing
         Reason for each plane that has no pixels. It is marked in the metadata; its chunks stay absent.
+    ngff
+        Version of the plate.
     """
-    coarse = _write_levels(
-        files, folder, acquisition.shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
-    )
-    files.write(folder / "zarr.json", describe_field(acquisition, field, missing, coarse))
+    coarse = _write_levels(files, folder, acquisition.shape, planes, _INTENSITIES, LAYOUTS[ngff])
+    _write_documents(files, folder, describe_field(acquisition, field, missing, coarse, ngff=ngff))
 
 
 def write_masked(
@@ -63,6 +65,8 @@ def write_masked(
     field: Field,
     channel: int,
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
+    *,
+    ngff: NgffVersion = "0.5",
 ) -> None:
     """Write the masked image of one channel as ``masked`` inside the field's group, beside its labels.
 
@@ -78,12 +82,12 @@ def write_masked(
         Index of the masked channel in the acquisition.
     planes
         Indices ``(t, 0, z)`` and pixels ``(y, x)``.
+    ngff
+        Version of the plate.
     """
     shape = (acquisition.shape[0], 1, *acquisition.shape[2:])
-    coarse = _write_levels(
-        files, folder / "masked", shape, planes, axes="tczyx", downsample=downsample_mean, codec=INTENSITY
-    )
-    files.write(folder / "masked" / "zarr.json", describe_masked(acquisition, field, channel, coarse))
+    coarse = _write_levels(files, folder / "masked", shape, planes, _INTENSITIES, LAYOUTS[ngff])
+    _write_documents(files, folder / "masked", describe_masked(acquisition, field, channel, coarse, ngff=ngff))
 
 
 def write_labels(
@@ -94,6 +98,7 @@ def write_labels(
     planes: Iterable[tuple[tuple[int, int], NDArray[np.int32]]],
     *,
     name: str,
+    ngff: NgffVersion = "0.5",
 ) -> None:
     """Write an instance label image ``(t, z, y, x)`` as ``labels/<name>`` inside the field's group.
 
@@ -109,14 +114,18 @@ def write_labels(
         Indices ``(t, z)`` and labels ``(y, x)``; 0 is background.
     name
         Name of the label image.
+    ngff
+        Version of the plate.
     """
+    layout, labels = LAYOUTS[ngff], folder / "labels"
     t, _, z, y, x = acquisition.shape
-    _write_levels(
-        files, folder / "labels" / name, (t, z, y, x), planes, axes="tzyx", downsample=downsample_nearest, codec=LABEL
+    _write_levels(files, labels / name, (t, z, y, x), planes, _LABELS, layout)
+    _write_documents(files, labels / name, describe_label(acquisition, field, name, ngff=ngff))
+    group = read_group(labels, [layout])
+    listed = group.ome.get("labels", []) if group else []
+    write_group(
+        files, labels, layout, dump(layout.models.LabelsGroup(labels=sorted({*listed, name}))), {}, stamped=False
     )
-    files.write(folder / "labels" / name / "zarr.json", describe_label(acquisition, field, name))
-    listed = read_attributes(folder / "labels").get("ome", {}).get("labels", [])
-    write_group(files, folder / "labels", {"ome": v05.LabelsGroup(labels=sorted({*listed, name}))}, stamped=False)
 
 
 def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
@@ -127,11 +136,11 @@ def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
     PlateError
         If the field is not in the store.
     """
-    attributes = read_attributes(folder)
-    if "artmask" not in attributes:
+    group = read_group(folder)
+    if not group or not group.artmask:
         raise PlateError("the field is not in the store; run `artmask ingest` again")
     missing: dict[PlaneIndex, str] = {}
-    for entry in attributes["artmask"]["missing_planes"]:
+    for entry in group.artmask["missing_planes"]:
         t, c, z = entry["tcz"]
         missing[t, c, z] = entry["reason"]
     return missing
@@ -150,9 +159,14 @@ def read_image_plane(folder: Location, acquisition: Acquisition, index: PlaneInd
     An image that is laid out as :func:`write_field` does it is read without zarr-python, whose machinery takes longer
     than reading and decompressing.
     """
-    chunk = (_chunk_size(acquisition.shape[-2]), _chunk_size(acquisition.shape[-1]))
-    plane = read_plane(folder / "0", acquisition.shape, index, chunk, "tczyx", INTENSITY)
-    return np.asarray(open_level(folder)[index]) if plane is None else plane
+    for layout in LAYOUTS.values():
+        chunk = layout.chunk_shape(acquisition.shape[-2:])
+        plane = read_plane(
+            folder / "0", acquisition.shape, index, chunk, _INTENSITIES.axes, _INTENSITIES.codec, layout=layout
+        )
+        if plane is not None:
+            return plane
+    return np.asarray(open_level(folder)[index])
 
 
 def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
@@ -163,10 +177,11 @@ def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
     PlateError
         If it is not there.
     """
-    try:
-        return zarr.open_array(_open_store(folder / str(level)), mode="r", zarr_format=3)
-    except (FileNotFoundError, NodeNotFoundError, ContainsArrayError) as error:
-        raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again") from error
+    store = _open_store(folder / str(level))
+    for layout in LAYOUTS.values():
+        with suppress(FileNotFoundError, NodeNotFoundError, ContainsArrayError):
+            return zarr.open_array(store, mode="r", zarr_format=layout.zarr_format)
+    raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again")
 
 
 def _open_store(folder: Location) -> Store:
@@ -183,30 +198,41 @@ def _asynchronous(files: AbstractFileSystem) -> AbstractFileSystem:
     return type(files)(*files.storage_args, **(files.storage_options | {"asynchronous": True}))
 
 
+def _write_documents(files: StagedFiles, folder: Location, documents: Documents) -> None:
+    for name, document in documents.items():
+        files.write(folder / name, document)
+
+
+class _Kind(NamedTuple):
+    """What an image holds, and how its levels are made."""
+
+    axes: str
+    codec: PlaneCodec
+    downsample: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+_INTENSITIES = _Kind("tczyx", INTENSITY, downsample_mean)
+_LABELS = _Kind("tzyx", LABEL, downsample_nearest)
+
+
 def _write_levels(
     files: StagedFiles,
     folder: Location,
     shape: Sequence[int],
     planes: Iterable[tuple[tuple[int, ...], NDArray[Any]]],
-    *,
-    axes: str,
-    downsample: Callable[[NDArray[Any]], NDArray[Any]],
-    codec: PlaneCodec,
+    kind: _Kind,
+    layout: Layout,
 ) -> dict[tuple[int, ...], NDArray[Any]]:
-    """Write planes with their pyramids, one shard a plane and level; return each plane's coarsest level."""
+    """Write planes with their pyramids, one file a plane and level; return each plane's coarsest level."""
     chunks = []
     for level, level_shape in enumerate(pyramid_shapes((shape[-2], shape[-1]))):
-        chunks.append((_chunk_size(level_shape[0]), _chunk_size(level_shape[1])))
-        create_sharded_array(files, folder / str(level), (*shape[:-2], *level_shape), chunks[-1], axes, codec)
+        chunks.append(layout.chunk_shape(level_shape))
+        level_of_all = (*shape[:-2], *level_shape)
+        create_array(files, folder / str(level), level_of_all, chunks[-1], kind.axes, kind.codec, layout=layout)
     coarse = {}
     for index, plane in planes:
-        levels = build_pyramid(plane, len(chunks), downsample)
+        levels = build_pyramid(plane, len(chunks), kind.downsample)
         for level, (pixels, chunk) in enumerate(zip(levels, chunks, strict=True)):
-            write_plane(files, folder / str(level), index, pixels, chunk, codec)
+            write_plane(files, folder / str(level), index, pixels, chunk, kind.codec, layout=layout)
         coarse[index] = levels[-1]
     return coarse
-
-
-def _chunk_size(n: int) -> int:
-    """Largest divisor of a side that makes a handy chunk; the whole side where there is none."""
-    return next((size for size in range(min(n, MAX_CHUNK_PX), n // 16, -1) if n % size == 0), n)

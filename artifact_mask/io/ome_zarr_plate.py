@@ -1,18 +1,21 @@
-"""Plates and wells of an OME-Zarr store (NGFF 0.5): what it contains, in metadata alone."""
+"""Plates and wells of an OME-Zarr store: what it contains, in metadata alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from yaozarrs import v05
+from pydantic import BaseModel
 
 from artifact_mask.errors import PlateError
+from artifact_mask.io.campaign_file import CAMPAIGN_FILE, list_plates
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.io.zarr_group import read_attributes, write_group
+from artifact_mask.io.layout import LAYOUTS, Layout
+from artifact_mask.io.zarr_group import dump, read_group, write_group
 from artifact_mask.location import Location, require_reachable
-from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well, row_name
+from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, Plate, Well, row_name
 
 _READ_THREADS = 8
 """A network disk or an object store answers many questions in the time of one."""
@@ -28,25 +31,41 @@ class StoredPlate:
         What it contains.
     ingest_digest
         Digest of the ingest that wrote it.
+    ngff
+        Version of NGFF that it is written in.
     """
 
     plate: Plate
     ingest_digest: str
+    ngff: NgffVersion
 
 
-def create_plate(files: StagedFiles, root: Location, plate: Plate, *, ingest_digest: str) -> None:
-    """Write the metadata of the plate and of its wells; the fields' own is written with their pixels."""
+def create_plate(
+    files: StagedFiles, root: Location, plate: Plate, *, ingest_digest: str, ngff: NgffVersion = "0.5"
+) -> None:
+    """Write the metadata of the plate and of its wells; the fields' own is written with their pixels.
+
+    Raises
+    ------
+    PlateError
+        If the store is there in another version of NGFF.
+    """
+    layout, models = LAYOUTS[ngff], LAYOUTS[ngff].models
+    _require_version(root, layout)
     rows = sorted({well.row for well in plate.wells})
     columns = sorted({well.column for well in plate.wells})
-    definition = v05.PlateDef(
+    definition = models.PlateDef(
         name=plate.name,
-        rows=[v05.Row(name=row_name(row)) for row in rows],
-        columns=[v05.Column(name=str(column)) for column in columns],
+        rows=[models.Row(name=row_name(row)) for row in rows],
+        columns=[models.Column(name=str(column)) for column in columns],
         wells=[
-            v05.PlateWell(path=well.path, rowIndex=rows.index(well.row), columnIndex=columns.index(well.column))
+            models.PlateWell(path=well.path, rowIndex=rows.index(well.row), columnIndex=columns.index(well.column))
             for well in plate.wells
         ],
-        acquisitions=[_describe_acquisition(number, acq, plate.name) for number, acq in enumerate(plate.acquisitions)],
+        acquisitions=[
+            _describe_acquisition(layout, number, acquisition, plate.name)
+            for number, acquisition in enumerate(plate.acquisitions)
+        ],
         field_count=max(len(well.fields) for well in plate.wells),
     )
     description = {
@@ -61,30 +80,40 @@ def create_plate(files: StagedFiles, root: Location, plate: Plate, *, ingest_dig
         ],
     }
     # First, so that an interrupted ingest is known as the same plate's.
-    ome = _versioned("plate", v05.Plate(plate=definition))
-    write_group(files, root, {"ome": ome, "artmask": description}, stamped=False)
+    ome = _versioned(layout, "plate", models.Plate(plate=definition))
+    write_group(files, root, layout, ome, {"artmask": description}, stamped=False)
     for row in rows:
-        write_group(files, root / row_name(row), {}, stamped=False)
+        write_group(files, root / row_name(row), layout, {}, {}, stamped=False)
     for well in plate.wells:
         fields: list[dict[str, Any]] = [
             {"path": str(f.index), "acquisition": plate.acquisition_of[well.path, f.index]}
             | {key: value for key, value in asdict(f).items() if key != "index"}
             for f in well.fields
         ]
-        images = [v05.FieldOfView(path=f["path"], acquisition=f["acquisition"]) for f in fields]
-        ome = _versioned("well", v05.Well(well=v05.WellDef(images=images)))
+        images = [models.FieldOfView(path=f["path"], acquisition=f["acquisition"]) for f in fields]
+        ome = _versioned(layout, "well", models.Well(well=models.WellDef(images=images)))
         of_well = {"layout": dict(well.layout), "fields": fields}
-        write_group(files, root / well.path, {"ome": ome, "artmask": of_well}, stamped=False)
+        write_group(files, root / well.path, layout, ome, {"artmask": of_well}, stamped=False)
 
 
-def _describe_acquisition(number: int, acquisition: Acquisition, plate: str) -> v05.Acquisition:
-    return v05.Acquisition(
+def _require_version(root: Location, layout: Layout) -> None:
+    for other in LAYOUTS.values():
+        if other is not layout and any((root / name).exists() for name in {other.attributes_file, other.group_file}):
+            raise PlateError(
+                f"{root} is there as NGFF {other.version}, and cannot become NGFF {layout.version}. "
+                f"Ask for {other.version}, choose another name, or remove the store."
+            )
+
+
+def _describe_acquisition(layout: Layout, number: int, acquisition: Acquisition, plate: str) -> BaseModel:
+    described: BaseModel = layout.models.Acquisition(
         id=number,
         name=f"{plate} {acquisition.started}".strip(),
         description=f"Measurement {acquisition.measurement_id}",
         maximumfieldcount=max(len(well.fields) for well in acquisition.wells),
         starttime=_unix_seconds(acquisition.started),
     )
+    return described
 
 
 def _unix_seconds(time: str) -> int | None:
@@ -102,19 +131,18 @@ def read_plate(root: Location) -> StoredPlate:
     PlateError
         If there is no store, or it is not a plate that artmask wrote.
     """
-    attributes = read_attributes(root)
-    if not attributes and not root.is_dir():
+    group = read_group(root)
+    if not group and not root.is_dir():
         raise PlateError(f"{root} does not exist. Give a plate that `artmask ingest` wrote.")
-    description = attributes.get("artmask")
-    if not description or "plate" not in attributes.get("ome", {}):
+    if not group or not group.artmask or "plate" not in group.ome:
         raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
-    paths = [entry["path"] for entry in attributes["ome"]["plate"]["wells"]]
+    description, paths = group.artmask, [entry["path"] for entry in group.ome["plate"]["wells"]]
     with ThreadPoolExecutor(_READ_THREADS) as pool:
-        attributes_of_wells = list(pool.map(read_attributes, [root / path for path in paths]))
+        groups = list(pool.map(partial(read_group, layouts=[group.layout]), [root / path for path in paths]))
     wells: list[list[Well]] = [[] for _ in description["acquisitions"]]
-    for path, of_group in zip(paths, attributes_of_wells, strict=True):
-        of_well = of_group.get("artmask")
-        if of_well is None:
+    for path, group_of_well in zip(paths, groups, strict=True):
+        of_well = group_of_well.artmask if group_of_well else {}
+        if not of_well:
             raise PlateError(f"{root} is not complete: {path} has no metadata. Run `artmask ingest` again.")
         row, column = path.split("/")
         for number, of_acquisition in enumerate(wells):
@@ -122,13 +150,13 @@ def read_plate(root: Location) -> StoredPlate:
             if fields:
                 of_acquisition.append(Well(_row_number(row), int(column), fields, of_well["layout"]))
     plate = Plate(
-        name=attributes["ome"]["plate"]["name"],
+        name=group.ome["plate"]["name"],
         barcode=description["barcode"],
         n_rows=description["n_rows"],
         n_columns=description["n_columns"],
         acquisitions=tuple(map(_read_acquisition, description["acquisitions"], wells)),
     )
-    return StoredPlate(plate, description["ingest_digest"])
+    return StoredPlate(plate, description["ingest_digest"], group.layout.version)
 
 
 def _read_field(entry: Mapping[str, Any]) -> Field:
@@ -150,14 +178,13 @@ def read_identity(root: Location) -> tuple[str, list[str]]:
     PlateError
         If it is something else than a plate that artmask wrote.
     """
-    attributes = read_attributes(root)
-    try:
-        acquisitions = attributes["artmask"]["acquisitions"]
-        return attributes["ome"]["plate"]["name"], [acquisition["measurement_id"] for acquisition in acquisitions]
-    except (KeyError, TypeError) as error:
+    group = read_group(root)
+    if not group or "acquisitions" not in group.artmask or "plate" not in group.ome:
         raise PlateError(
             f"{root} exists and is not a plate that artmask wrote; it is left as it is. Choose another name."
-        ) from error
+        )
+    measurements = [acquisition["measurement_id"] for acquisition in group.artmask["acquisitions"]]
+    return group.ome["plate"]["name"], measurements
 
 
 def find_plates(places: Iterable[Location]) -> dict[Location, int]:
@@ -166,12 +193,13 @@ def find_plates(places: Iterable[Location]) -> dict[Location, int]:
     Parameters
     ----------
     places
-        Plates, or folders of plates, whose names end in ``.zarr``.
+        Plates, folders of plates, whose names end in ``.zarr``, or campaign files. A plate that a campaign's file lists
+        is found even if it is not there, with no field: it must not be forgotten.
 
     Raises
     ------
     PlateError
-        If a place is neither, or a plate is given twice.
+        If a place is none of these, or a plate is given twice.
     StorageError
         If a store cannot be reached.
     """
@@ -192,17 +220,20 @@ def find_plates(places: Iterable[Location]) -> dict[Location, int]:
     return found
 
 
-def _plates_in(folder: Location) -> dict[Location, int]:
-    if not folder.is_dir():
-        return {}
-    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".zarr"))
+def _plates_in(place: Location) -> dict[Location, int]:
+    """Plates that a campaign's file lists, and if a folder is given, others beside them."""
+    folder = place.parent if place.name == CAMPAIGN_FILE else place
+    listed = list_plates(folder)
+    others = [] if folder != place or not folder.is_dir() else [path.name for path in folder.iterdir()]
+    names = sorted({*listed, *(name for name in others if name.endswith(".zarr"))})
     counted = {folder / name: _count_fields(folder / name) for name in names}
-    return {path: n for path, n in counted.items() if n is not None}
+    return {path: n or 0 for path, n in counted.items() if n is not None or path.name in listed}
 
 
 def _count_fields(root: Location) -> int | None:
     """Fields of a plate by its own metadata alone; None if it is none of ours."""
-    n_fields: int | None = read_attributes(root).get("artmask", {}).get("n_fields")
+    group = read_group(root)
+    n_fields: int | None = group.artmask.get("n_fields") if group else None
     return n_fields
 
 
@@ -213,8 +244,8 @@ def _row_number(name: str) -> int:
     return number
 
 
-def _versioned(key: str, model: v05.Plate | v05.Well) -> dict[str, Any]:
-    """Dump a model with the version in the inner object too, where NGFF 0.4 had it: some readers warn without it."""
-    ome: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
-    ome[key]["version"] = model.version
+def _versioned(layout: Layout, key: str, model: BaseModel) -> dict[str, Any]:
+    """Dump a model with the version in the inner object, where NGFF 0.4 has it; some readers of 0.5 warn without it."""
+    ome = dump(model)
+    ome[key]["version"] = layout.version
     return ome

@@ -1,150 +1,202 @@
 """Read what an Operetta or Phenix microscope exports: the index, or the names of the files alone."""
 
-import re
+import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
 
 from artifact_mask.errors import ExportError, ImageError
-from artifact_mask.io.harmony_index import Record, parse_index
+from artifact_mask.io.assay_layout import read_layout
+from artifact_mask.io.harmony_flatfield import parse_profile, read_ffc_profile
+from artifact_mask.io.harmony_index import HarmonyIndex, Record, parse_index
+from artifact_mask.io.operetta_folder import TIFF_NAME, Found, ImageFolder, find_image_folder, list_folder
 from artifact_mask.io.tiff import read_tiff_shape
-from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex, Plate, Well, well_path
+from artifact_mask.location import Location
+from artifact_mask.metadata import Acquisition, Channel, Field, FieldKey, PlaneIndex, Plate, Well, well_path
 
-INDEX_NAMES = ("Index.idx.xml", "Index.ref.xml", "Index.xml")
-_TIFF_NAME = re.compile(
-    r"r(?P<row>\d+)c(?P<column>\d+)f(?P<field>\d+)p(?P<plane>\d+)"
-    r"-ch(?P<channel>\d+)sk(?P<timepoint>\d+)fk\d+fl\d+\.tiff?",
-    re.IGNORECASE,
-)
 _PLATE_FORMATS = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))
+_N_STACKS = 99
 
 
-Sources = dict[tuple[str, int], dict[PlaneIndex, str]]
+class Source(NamedTuple):
+    """Where the pixels of a plane are.
+
+    Attributes
+    ----------
+    url
+        File, relative to the folder of the images.
+    page
+        Page of a file that has several; None for one of a single page.
+    problem
+        Why it cannot be told; empty if it can.
+    """
+
+    url: str
+    page: int | None = None
+    problem: str = ""
+
+
+Sources = dict[FieldKey, dict[PlaneIndex, Source]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measurement as found.
+
+    Attributes
+    ----------
+    found
+        Where it lies.
+    images
+        Folder that holds its images.
+    sources
+        For each field, where each plane is that the export lists; fewer than the acquisition's where some are missing.
+    documents
+        Files that describe it, to be kept: index, assay layouts, flat-field profiles.
+    problems
+        What could not be understood, and was left out.
+    """
+
+    found: Found
+    images: ImageFolder
+    sources: Sources
+    documents: tuple[Location, ...]
+    problems: tuple[str, ...]
+
+    def require_an_image(self) -> None:
+        """Make sure that there is anything to read.
+
+        Raises
+        ------
+        ExportError
+            If none of the images is there.
+        """
+        urls = {source.url for planes in self.sources.values() for source in planes.values() if source.url}
+        if not any(map(self.images.has, urls)):
+            raise ExportError(
+                f"None of the {len(urls)} images that {self.found.index} lists is in {self.images.folder}. "
+                "Copy the images beside the index."
+            )
 
 
 @dataclass(frozen=True)
 class Export:
-    """A measurement as found on disk.
+    """What was measured on one plate.
 
     Attributes
     ----------
     plate
         What it contains.
-    sources
-        For each well's path and field's index, the file of each plane that the export lists, relative to
-        ``image_folder``; fewer than the plate's planes where some are missing.
-    image_folder
-        Folder that holds the images.
-    index
-        The index file; None where only the files' names were read.
+    measurements
+        One for each acquisition of the plate.
     """
 
     plate: Plate
-    sources: Sources
-    image_folder: Path
-    index: Path | None
+    measurements: tuple[Measurement, ...]
 
 
-def read_export(path: Path, *, pixel_size_um: float | None = None) -> Export:
-    """Read a Harmony export: a measurement's folder, its ``Images`` folder, or the index file itself.
+def read_export(found: Sequence[Found], *, pixel_size_um: float | None = None) -> Export:
+    """Read the measurements of one plate.
 
     Parameters
     ----------
-    path
-        Where to look.
+    found
+        Where they lie.
     pixel_size_um
         Pixel size in micrometre. Needed for a folder without an index; beside an index it takes the index's place.
 
     Raises
     ------
     ExportError
-        If there is neither an index nor a TIFF with a Harmony name, or if the index is damaged or contradicts itself.
+        If an index is damaged or does not tell enough.
     """
-    if not path.exists():
-        raise ExportError(
-            f"{path} does not exist. Give the folder that Harmony exported (it holds Images/Index.idx.xml)."
-        )
-    index = _find_index(path)
-    if index is not None:
-        return _read_indexed(index, pixel_size_um)
-    return _read_names(path, pixel_size_um)
+    read = sorted((_read(one, pixel_size_um) for one in found), key=lambda one: one.acquisition.started)
+    first = 0
+    acquisitions, measurements = [], []
+    for one in read:
+        acquisition, measurement = _number_from(first, one.acquisition, one.measurement)
+        acquisitions.append(acquisition)
+        measurements.append(measurement)
+        first = 1 + max(index for _, index in acquisition.field_keys)
+    n_rows, n_columns = _plate_size(
+        read[0].plate_size,
+        max(w.row for a in acquisitions for w in a.wells),
+        max(w.column for a in acquisitions for w in a.wells),
+    )
+    plate = Plate(read[0].name, n_rows, n_columns, tuple(acquisitions), barcode=read[0].barcode)
+    return Export(plate, tuple(measurements))
 
 
-def resolve_image(image_folder: Path, url: str) -> Path:
-    """Path of an image that an index names, refused if it lies outside of the export.
-
-    Raises
-    ------
-    ImageError
-        If ``url`` is empty, absolute, has a scheme, or leads out of ``image_folder``, by ``..`` or by a symbolic link.
-    """
-    if not url:
-        raise ImageError("the index names no file for this plane")
-    if re.match(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", url) or ".." in re.split(r"[/\\]", url):
-        raise ImageError(f"the index points outside of the export ({url!r}); such a file is never opened")
-    found = image_folder / url
-    try:
-        leads_out = found.exists() and not found.resolve().is_relative_to(image_folder.resolve())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ImageError(f"{url[:80]!r} cannot be the name of a file: {error}") from error
-    if leads_out:
-        raise ImageError(f"{url} is a link that leads out of the export; such a file is never opened")
-    return found
+class _Read(NamedTuple):
+    name: str
+    barcode: str
+    plate_size: tuple[int, int]
+    acquisition: Acquisition
+    measurement: Measurement
 
 
-def _find_index(path: Path) -> Path | None:
-    if path.is_file():
-        return path
-    for folder in (path / "Images", path / "images", path):
-        for name in INDEX_NAMES:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+def _read(found: Found, pixel_size_um: float | None) -> _Read:
+    return (
+        _read_names(found, pixel_size_um) if found.index is None else _read_indexed(found, found.index, pixel_size_um)
+    )
 
 
-def _read_indexed(index: Path, pixel_size_um: float | None) -> Export:
+def _number_from(first: int, acquisition: Acquisition, measurement: Measurement) -> tuple[Acquisition, Measurement]:
+    """Count the fields of a later acquisition on from those before."""
+    if not first:
+        return acquisition, measurement
+    wells = tuple(
+        replace(well, fields=tuple(replace(f, index=f.index + first) for f in well.fields))
+        for well in acquisition.wells
+    )
+    sources = {(well, index + first): planes for (well, index), planes in measurement.sources.items()}
+    return replace(acquisition, wells=wells), replace(measurement, sources=sources)
+
+
+def _read_indexed(found: Found, index: Location, pixel_size_um: float | None) -> _Read:
     parsed = parse_index(index)
     pixel_size_um = pixel_size_um or parsed.pixel_size_um
     if pixel_size_um is None:
         raise ExportError(f"{index} does not tell the pixel size. Give it with --pixel-size-um.")
-    if parsed.image_size is None:
-        raise ExportError(f"{index} does not tell ImageSizeX and ImageSizeY of any channel.")
-    folder = _image_folder(index.parent, parsed.records)
-    plate, sources = _assemble(
+    images = find_image_folder(index, [record.url for record in parsed.records])
+    image_size = parsed.image_size or _commonest_size(images.folder, parsed.records)
+    documents = [index]
+    problems = list(parsed.problems)
+    layout = _read_layouts(found.folder, documents, problems)
+    profiles = _read_profiles(found.folder, parsed, documents, problems)
+    acquisition, sources = _assemble(
         parsed.records,
-        channels=parsed.channels,
-        name=parsed.plate.get("Name") or parsed.plate.get("PlateID") or index.parent.parent.name,
-        measurement_id=parsed.plate.get("MeasurementID") or f"index:{index.resolve().parent.parent.name}",
-        plate_size=parsed.plate_size,
-        image_size=parsed.image_size,
-        pixel_size_um=pixel_size_um,
+        Acquisition(
+            measurement_id=parsed.plate.get("MeasurementID") or f"index:{found.folder.name}",
+            shape=(1, 1, 1, *image_size),
+            pixel_size_um=pixel_size_um,
+            z_step_um=1.0,
+            channels=(),
+            wells=(),
+            started=parsed.plate.get("MeasurementStartTime", ""),
+            magnification=parsed.magnification,
+            numerical_aperture=parsed.numerical_aperture,
+            flat_field_profiles=profiles,
+        ),
+        parsed.channels,
+        layout,
     )
-    return Export(plate, sources, image_folder=folder, index=index)
+    barcode, name = parsed.plate.get("PlateID", ""), parsed.plate.get("Name", "")
+    return _Read(
+        name=name or barcode or found.folder.name,
+        barcode=barcode,
+        plate_size=parsed.plate_size,
+        acquisition=acquisition,
+        measurement=Measurement(found, images, sources, tuple(documents), tuple(problems)),
+    )
 
 
-def _image_folder(beside_index: Path, records: Iterable[Record]) -> Path:
-    """Folder of the images: beside the index or, as Harmony 7 may have it, one level below."""
-    below = beside_index / "Images"
-    for record in records:
-        if below.is_dir() and is_image(below, record.url):
-            return below
-        if is_image(beside_index, record.url):
-            break
-    return beside_index
-
-
-def is_image(image_folder: Path, url: str) -> bool:
-    """Whether an image that an index names is there and may be read."""
-    try:
-        return resolve_image(image_folder, url).is_file()
-    except ImageError:
-        return False
-
-
-def _read_names(path: Path, pixel_size_um: float | None) -> Export:
-    folder = path / "Images" if (path / "Images").is_dir() else path
-    named = ((_TIFF_NAME.fullmatch(file.name), file) for file in sorted(folder.iterdir()))
+def _read_names(found: Found, pixel_size_um: float | None) -> _Read:
+    images = ImageFolder.list(found.images)
+    named = ((TIFF_NAME.fullmatch(name), name) for name in sorted(images.names))
     records = [
         Record(
             row=int(match["row"]),
@@ -153,46 +205,46 @@ def _read_names(path: Path, pixel_size_um: float | None) -> Export:
             plane_id=int(match["plane"]),
             timepoint_id=int(match["timepoint"]),
             channel_id=int(match["channel"]),
-            url=file.name,
+            url=name,
         )
-        for match, file in named
+        for match, name in named
         if match and int(match["row"]) and int(match["column"])
     ]
     if not records:
-        raise ExportError(
-            f"{path} is not a Harmony export: it holds neither an index ({', '.join(INDEX_NAMES)}) nor TIFFs named "
-            "like r02c03f01p01-ch1sk1fk1fl1.tiff. Give the folder that holds Images/."
-        )
+        raise ExportError(f"{images.folder} has no TIFF that names a well, such as r02c03f01p01-ch1sk1fk1fl1.tiff.")
     if pixel_size_um is None:
         raise ExportError(
-            f"{path} has {len(records)} TIFFs with Harmony names but no index, so that the pixel size is unknown. "
-            "Give it with --pixel-size-um (for instance 0.3 for 40x with binning 2)."
+            f"{found.folder} has {len(records)} TIFFs with Harmony names but no index, so that the pixel size is "
+            "unknown. Give it with --pixel-size-um (for instance 0.3 for 40x with binning 2)."
         )
-    channels = {c: Channel(c, f"Channel {c}") for c in sorted({record.channel_id for record in records})}
-    plate, sources = _assemble(
+    documents: list[Location] = []
+    problems: list[str] = []
+    layout = _read_layouts(found.folder, documents, problems)
+    acquisition, sources = _assemble(
         records,
-        channels=channels,
-        name=_measurement_folder(folder).name,
-        # The folder and its parent: `tiffs` alone would be the same for every plate, a whole path for no other machine.
-        measurement_id="names:" + "/".join(_measurement_folder(folder).parts[-2:]),
-        plate_size=(0, 0),
-        image_size=_commonest_size(folder, records),
-        pixel_size_um=pixel_size_um,
+        Acquisition(
+            # The folder and its parent: `tiffs` alone would be the same for every plate, a whole path for no other
+            # machine.
+            measurement_id="names:" + "/".join(found.folder.parts[-2:]),
+            shape=(1, 1, 1, *_commonest_size(images.folder, records)),
+            pixel_size_um=pixel_size_um,
+            z_step_um=1.0,
+            channels=(),
+            wells=(),
+        ),
+        {c: Channel(c, f"Channel {c}") for c in {record.channel_id for record in records}},
+        layout,
     )
-    return Export(plate, sources, image_folder=folder, index=None)
+    measurement = Measurement(found, images, sources, tuple(documents), tuple(problems))
+    return _Read(found.folder.name, "", (0, 0), acquisition, measurement)
 
 
-def _measurement_folder(images: Path) -> Path:
-    folder = images.resolve()
-    return folder.parent if folder.name == "Images" else folder
-
-
-def _commonest_size(folder: Path, records: Iterable[Record], *, sample: int = 9) -> tuple[int, int]:
+def _commonest_size(folder: Location, records: Iterable[Record], *, sample: int = 9) -> tuple[int, int]:
     """Size that most of the first readable files have, so that one odd file does not decide for all."""
     sizes: Counter[tuple[int, int]] = Counter()
     for record in records:
         try:
-            sizes[read_tiff_shape(folder / record.url)] += 1
+            sizes[read_tiff_shape(folder / record.url, page=record.page)] += 1
         except ImageError:
             continue
         if sizes.total() == sample:
@@ -202,54 +254,123 @@ def _commonest_size(folder: Path, records: Iterable[Record], *, sample: int = 9)
     return sizes.most_common(1)[0][0]
 
 
+def _read_layouts(
+    folder: Location, documents: list[Location], problems: list[str]
+) -> dict[tuple[int, int], dict[str, str | float]]:
+    """Layers of the assay layout by ``(row, column)``."""
+    layout: dict[tuple[int, int], dict[str, str | float]] = {}
+    for file in _xml_files(folder, "assaylayout"):
+        documents.append(file)
+        try:
+            for place, layers in read_layout(file).items():
+                layout[place] = layers | layout.get(place, {})
+        except ExportError as error:
+            problems.append(str(error))
+    return layout
+
+
+def _read_profiles(
+    folder: Location, parsed: HarmonyIndex, documents: list[Location], problems: list[str]
+) -> dict[str, Any]:
+    """Flat-field profiles by channel number, as text for JSON: the index's, else those of the stand-alone file."""
+    texts: dict[int, str] = {}
+    for file in _xml_files(folder, "ffc_profile"):
+        documents.append(file)
+        try:
+            texts |= read_ffc_profile(file)
+        except ExportError as error:
+            problems.append(str(error))
+    profiles: dict[str, Any] = {}
+    for channel_id, text in sorted((texts | parsed.flat_fields).items()):
+        try:
+            profiles[str(channel_id)] = parse_profile(text)
+        except ExportError as error:
+            problems.append(f"flat-field profile of channel {channel_id}: {error}")
+    return profiles
+
+
+def _xml_files(folder: Location, name: str) -> Iterator[Location]:
+    """XML files in a folder of a measurement, whose name is written in any case."""
+    for below in list_folder(folder)[0]:
+        if below.lower() == name:
+            for file in list_folder(folder / below)[1]:
+                if file.lower().endswith(".xml"):
+                    yield folder / below / file
+
+
 def _assemble(
-    records: list[Record],
-    *,
+    records: Sequence[Record],
+    described: Acquisition,
     channels: Mapping[int, Channel],
-    name: str,
-    measurement_id: str,
-    plate_size: tuple[int, int],
-    image_size: tuple[int, int],
-    pixel_size_um: float,
-) -> tuple[Plate, Sources]:
-    """Group flat records into wells and fields; every ID becomes its rank among the plate's."""
+    layout: Mapping[tuple[int, int], Mapping[str, str | float]],
+) -> tuple[Acquisition, Sources]:
+    """Group flat records into wells and fields; every ID becomes its rank among the measurement's."""
     t_of = _ranks(record.timepoint_id for record in records)
     z_of = _ranks(record.plane_id for record in records)
     c_of = _ranks(channels)
     index_of = _ranks(record.field_id for record in records)
+    taken = _planes_of_images(records)
     by_field: dict[tuple[int, int, int], dict[PlaneIndex, Record]] = defaultdict(dict)
-    for record in records:
-        plane = (t_of[record.timepoint_id], c_of[record.channel_id], z_of[record.plane_id])
-        planes = by_field[record.row, record.column, record.field_id]
-        if plane in planes and planes[plane].url != record.url:
-            raise ExportError(
-                f"The index lists two images for row {record.row}, column {record.column}, field {record.field_id}, "
-                f"(t, c, z) = {plane}: {planes[plane].url} and {record.url}. Export the measurement again."
-            )
-        planes[plane] = record
-    fields: dict[tuple[int, int], list[Field]] = defaultdict(list)
     sources: Sources = {}
+    for record in records:
+        key = well_path(record.row, record.column), index_of[record.field_id]
+        plane = (t_of[record.timepoint_id], c_of[record.channel_id], z_of[record.plane_id])
+        of_field = sources.setdefault(key, {})
+        source = Source(record.url, record.page)
+        if source.url and len(taken[source.url, source.page]) > 1:
+            source = Source(
+                "", problem=f"the index names {source.url} for {len(taken[source.url, source.page])} planes"
+            )
+        known = of_field.get(plane)
+        if known is not None and known != source:
+            names = " and ".join(s.url or "none" for s in (known, source))
+            source = Source("", problem=known.problem or f"the index lists two images for this plane: {names}")
+        of_field[plane] = source
+        by_field[record.row, record.column, record.field_id].setdefault(plane, record)
+    started = _seconds(described.started)
+    fields: dict[tuple[int, int], list[Field]] = defaultdict(list)
     for (row, column, field_id), planes in sorted(by_field.items()):
         first = planes[min(planes)]
-        # Harmony's y grows upwards, an image's downwards.
-        field = Field(index_of[field_id], field_id, y_um=0.0 - first.y_m * 1e6, x_um=first.x_m * 1e6)
-        fields[row, column].append(field)
-        sources[well_path(row, column), field.index] = {plane: planes[plane].url for plane in sorted(planes)}
-    wells = tuple(Well(row, column, tuple(of_well)) for (row, column), of_well in sorted(fields.items()))
-    n_rows, n_columns = _plate_size(plate_size, max(w.row for w in wells), max(w.column for w in wells))
-    acquisition = Acquisition(
-        measurement_id=measurement_id,
-        shape=(len(t_of), len(c_of), len(z_of), *image_size),
-        pixel_size_um=pixel_size_um,
+        fields[row, column].append(
+            Field(
+                index_of[field_id],
+                field_id,
+                # Harmony's y grows upwards, an image's downwards.
+                y_um=0.0 - _to_um(first.y_m),
+                x_um=_to_um(first.x_m),
+                z_um=min(_to_um(record.z_m) for plane, record in planes.items() if plane[:2] == min(planes)[:2]),
+                times_s=_times(planes, len(t_of), started),
+            )
+        )
+    acquisition = replace(
+        described,
+        shape=(len(t_of), len(c_of), len(z_of), *described.shape[-2:]),
         z_step_um=_z_step_um(records, z_of),
+        t_step_s=_t_step_s(field for of_well in fields.values() for field in of_well),
         channels=tuple(channels[channel_id] for channel_id in c_of),
-        wells=wells,
+        wells=tuple(
+            Well(row, column, tuple(of_well), layout.get((row, column), {}))
+            for (row, column), of_well in sorted(fields.items())
+        ),
     )
-    return Plate(name, n_rows, n_columns, (acquisition,)), sources
+    return acquisition, {key: dict(sorted(planes.items())) for key, planes in sources.items()}
+
+
+def _planes_of_images(records: Iterable[Record]) -> dict[tuple[str, int | None], set[tuple[int, ...]]]:
+    """Planes that each image is named for: more than one would make one of them a copy of another."""
+    planes: dict[tuple[str, int | None], set[tuple[int, ...]]] = defaultdict(set)
+    for record in records:
+        planes[record.url, record.page].add(record[:6])
+    return planes
 
 
 def _ranks(values: Iterable[int]) -> dict[int, int]:
     return {value: rank for rank, value in enumerate(sorted(set(values)))}
+
+
+def _to_um(length_m: float) -> float:
+    """Micrometre, rounded to a picometre: 2e-05 m is 20 um, not 20.000000000000004."""
+    return round(length_m * 1e6, 6)
 
 
 def _plate_size(given: tuple[int, int], last_row: int, last_column: int) -> tuple[int, int]:
@@ -261,14 +382,45 @@ def _plate_size(given: tuple[int, int], last_row: int, last_column: int) -> tupl
 
 
 def _z_step_um(records: Iterable[Record], z_of: Mapping[int, int]) -> float:
-    """Distance of neighbouring planes, in one channel: channels may be focused at different heights."""
+    """Median distance of neighbouring planes, each in one channel: channels may be focused at different heights."""
     if len(z_of) < 2:
         return 1.0
     heights: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
     for record in records:
         key = (record.row, record.column, record.field_id, record.timepoint_id, record.channel_id)
         heights[key][z_of[record.plane_id]] = record.z_m
-    stack = max(heights.values(), key=len)
-    low, high = min(stack), max(stack)
-    step = abs(stack[high] - stack[low]) / max(high - low, 1) * 1e6
-    return step or 1.0
+    steps = [
+        abs(_to_um(stack[max(stack)] - stack[min(stack)])) / (max(stack) - min(stack))
+        for stack in islice((stack for stack in heights.values() if len(stack) > 1), _N_STACKS)
+    ]
+    return (statistics.median(steps) if steps else 0.0) or 1.0
+
+
+def _seconds(time: str) -> float | None:
+    """Seconds since 1970 of a time in ISO 8601; None if it is none. Harmony writes seven decimals."""
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _times(planes: Mapping[PlaneIndex, Record], n_t: int, started: float | None) -> tuple[float, ...]:
+    """Seconds from the start of the measurement to the first plane of each timepoint; empty if one is not known."""
+    if started is None:
+        return ()
+    times: dict[int, float] = {}
+    for (t, _, _), record in planes.items():
+        taken = _seconds(record.time)
+        if taken is not None:
+            times[t] = min(times.get(t, taken), taken)
+    return tuple(round(times[t] - started, 3) for t in range(n_t)) if len(times) == n_t else ()
+
+
+def _t_step_s(fields: Iterable[Field]) -> float:
+    """Median time between timepoints."""
+    steps = [
+        (field.times_s[-1] - field.times_s[0]) / (len(field.times_s) - 1)
+        for field in islice((field for field in fields if len(field.times_s) > 1), _N_STACKS)
+    ]
+    step = statistics.median(steps) if steps else 0.0
+    return step if step > 0 else 1.0

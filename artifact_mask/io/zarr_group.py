@@ -1,18 +1,51 @@
-"""Groups of a Zarr v3 store: one small document each."""
+"""Groups of a store: small documents with attributes."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.location import Location, read_bytes
 
 
-def write_group(files: StagedFiles, folder: Location, attributes: Mapping[str, Any], *, stamped: bool = True) -> None:
-    """Write a group's ``zarr.json``.
+class Group(NamedTuple):
+    """Attributes of a group.
+
+    Attributes
+    ----------
+    layout
+        In which it is written.
+    ome
+        Metadata of NGFF.
+    attributes
+        All of them.
+    """
+
+    layout: Layout
+    ome: dict[str, Any]
+    attributes: dict[str, Any]
+
+    @property
+    def artmask(self) -> dict[str, Any]:
+        """Our own metadata; empty if there are none."""
+        own: dict[str, Any] = self.attributes.get("artmask", {})
+        return own
+
+
+def write_group(
+    files: StagedFiles,
+    folder: Location,
+    layout: Layout,
+    ome: Mapping[str, Any],
+    others: Mapping[str, Any],
+    *,
+    stamped: bool = True,
+) -> None:
+    """Write a group.
 
     Parameters
     ----------
@@ -20,26 +53,26 @@ def write_group(files: StagedFiles, folder: Location, attributes: Mapping[str, A
         To write with.
     folder
         Of the group.
-    attributes
-        Models of NGFF metadata, which are dumped, or plain dictionaries.
+    layout
+        To write it in.
+    ome
+        Metadata of NGFF; empty if there are none.
+    others
+        Further attributes.
     stamped
         False for a group that is written more than once: it is left alone where nothing has changed.
     """
-    content = describe_group(attributes).encode()
-    if stamped:
-        files.write(folder / "zarr.json", content)
-    else:
-        files.write_if_changed(folder / "zarr.json", content)
+    for name, document in layout.describe_group(ome, others).items():
+        if stamped:
+            files.write(folder / name, document.encode())
+        else:
+            files.write_if_changed(folder / name, document.encode())
 
 
-def describe_group(attributes: Mapping[str, Any]) -> str:
-    """``zarr.json`` of a group with some attributes; see :func:`write_group`."""
+def dump(model: BaseModel) -> dict[str, Any]:
+    """Metadata of a model of NGFF."""
     # exclude_none as a whole: absent is what NGFF means by "not given".
-    plain = {
-        key: value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else value
-        for key, value in attributes.items()
-    }
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": plain}, indent=1)
+    return model.model_dump(mode="json", exclude_none=True)
 
 
 def gap(name: str) -> str:
@@ -60,19 +93,39 @@ def fill_gaps(document: str, values: Mapping[str, Any]) -> bytes:
     return document.encode()
 
 
-def read_attributes(folder: Location) -> dict[str, Any]:
-    """Attributes of a group; empty where there is none.
+def read_group(folder: Location, layouts: Iterable[Layout] = tuple(LAYOUTS.values())) -> Group | None:
+    """Read the attributes of a group; None where there are none.
+
+    Parameters
+    ----------
+    folder
+        Of the group.
+    layouts
+        To look for, one after the other.
 
     Raises
     ------
     PlateError
         If the metadata is damaged.
     """
-    try:
-        document = json.loads(read_bytes(folder / "zarr.json"))
-        attributes: dict[str, Any] = document.get("attributes", {})
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, AttributeError) as error:
-        raise PlateError(f"{folder / 'zarr.json'} is damaged ({error}). Remove the store and ingest again.") from error
-    return attributes
+    for layout in layouts:
+        file = folder / layout.attributes_file
+        try:
+            return Group(layout, *layout.parse_attributes(read_bytes(file)))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (ValueError, AttributeError) as error:
+            raise PlateError(f"{file} is damaged ({error}). Remove the store and ingest again.") from error
+    return None
+
+
+def read_attributes(folder: Location) -> dict[str, Any]:
+    """All attributes of a group of either version; empty where there are none.
+
+    Raises
+    ------
+    PlateError
+        If the metadata is damaged.
+    """
+    group = read_group(folder)
+    return group.attributes if group else {}

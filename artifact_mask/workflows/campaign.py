@@ -19,7 +19,7 @@ from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
 from artifact_mask.io.files import StagedFiles, publish, remove_others
 from artifact_mask.io.tables import write_tables
 from artifact_mask.location import Location
-from artifact_mask.metadata import FieldKey
+from artifact_mask.metadata import FieldKey, NgffVersion
 from artifact_mask.workflows.progress import FieldFailure, Progress, Summary
 from artifact_mask.workflows.tabulate import list_failures
 from artifact_mask.workflows.unit import Receipt, Row, naming_a_full_disk
@@ -49,10 +49,13 @@ class Stage(ABC):
     ----------
     plate
         The store.
+    ngff
+        Version of NGFF of the store.
     """
 
     name: ClassVar[str]
     plate: Location
+    ngff: NgffVersion
 
     @property
     @abstractmethod
@@ -74,6 +77,11 @@ class Stage(ABC):
     @abstractmethod
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Build the plate's tables, ``fields`` among them, from the records alone."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What of the input could not be understood and was left out, beside what its fields' rows say."""
+        return ()
 
     def prepare(self, files: StagedFiles) -> None:
         """Write what the plate needs before its first unit."""
@@ -99,13 +107,13 @@ class PlannedStage:
     plate
         The store.
     n_fields
-        Fields of the plate.
+        Fields of the plate; None if that is known only when it is opened.
     open
         Reads the plate's metadata.
     """
 
     plate: Location
-    n_fields: int
+    n_fields: int | None
     open: Callable[[], Stage]
 
 
@@ -192,7 +200,9 @@ class Campaign:
         self._config = config
         self._progress = progress
         self._open: dict[str, _Open] = {}
+        self._n_fields = sum(plate.n_fields or 0 for plate in planned)
         self._n_resumed = 0
+        self._problems: list[str] = []
         self._failures: list[FieldFailure] = []
         self._refused: dict[str, str] = {}
         self._outputs: dict[str, Location] = {}
@@ -208,24 +218,28 @@ class Campaign:
     def summary(self) -> Summary:
         """How it ended."""
         return Summary(
-            n_fields=sum(planned.n_fields for planned in self._planned),
+            n_fields=self._n_fields,
             n_resumed=self._n_resumed,
             failures=tuple(self._failures),
             refused=self._refused,
+            problems=tuple(self._problems),
             outputs=self._outputs,
         )
 
     def works(self) -> Iterator[Work[Receipt]]:
         """Open one plate after the other and yield what is pending of it."""
-        for planned in self._planned:
+        for number, planned in enumerate(self._planned, start=1):
             try:
-                plate = self._begin(planned)
+                plate = self._begin(planned, plates_left=len(self._planned) - number)
             except ArtmaskError as error:
                 if len(self._planned) == 1 or isinstance(error, StorageError | ClusterError):
                     raise
                 self._refused[str(planned.plate)] = str(error)
                 self._progress.note(f"Left out: {error}")
-                self._progress.advance(planned.n_fields, planned.n_fields, 0)
+                if planned.n_fields is None:
+                    self._progress.expect(0, len(self._planned) - number)
+                else:
+                    self._progress.advance(planned.n_fields, planned.n_fields, 0)
                 continue
             name = f"{plate.stage.name}-{digest_of(str(plate.journal.plate))}-{plate.journal.epoch}"
             self._open[name] = plate
@@ -257,9 +271,15 @@ class Campaign:
                 remove_others(plate.stage.owned(key), plate.stage.plate, {})
         return records
 
-    def _begin(self, planned: PlannedStage) -> _Open:
+    def _begin(self, planned: PlannedStage, *, plates_left: int) -> _Open:
         with ExitStack() as stack, naming_a_full_disk(planned.plate):
             stage = planned.open()
+            all_units = stage.units()
+            n_fields = planned.n_fields
+            if n_fields is None:
+                n_fields = sum(len(unit.fields) for unit in all_units)
+                self._n_fields += n_fields
+                self._progress.expect(n_fields, plates_left)
             lease = stack.enter_context(hold_plate(stage.plate, stage.name))
             journal = Journal(stage.plate, stage.name, digest_of(stage.name, stage.settings), lease.epoch)
             with journal.stage_files() as files:
@@ -271,9 +291,9 @@ class Campaign:
                 for change in changes:
                     self._progress.note(f"  {change}")
             before = journal.read()
-            units = journal.pending(stage.units(), before)
+            units = journal.pending(all_units, before)
             n_left = sum(len(unit.fields) for unit in units)
-            n_done = planned.n_fields - n_left
+            n_done = n_fields - n_left
             self._n_resumed += n_done
             if n_done:
                 self._progress.resume(str(stage.plate), n_done)
@@ -291,9 +311,10 @@ class Campaign:
             changed = bool(plate.units) and _rows(records) != _rows(plate.before)
             if not stage.keeps_tables(changed=changed):
                 with journal.stage_files() as files:
-                    written = write_tables(files, stage.plate, tables)
+                    written = write_tables(files, stage.plate, tables, ngff=stage.ngff)
                     publish([files])
         self._failures.extend(list_failures(tables["fields"]))
+        self._problems.extend(f"{stage.plate.name}: {problem}" for problem in stage.problems)
         self._outputs["plate" if len(self._planned) == 1 else stage.plate.name] = stage.plate
         if len(self._planned) == 1:
             self._outputs |= {f"{table} table": path for table, path in written.items()}

@@ -54,7 +54,7 @@ def demo(folder: Path, progress: Progress | None = None) -> DemoResult:
     if not (measurement / "Images" / "Index.idx.xml").exists():
         simulate(SimulateConfig(dest=folder / "export", channels=2, seed=1), progress)
     plate = folder / "plate01.zarr"
-    ingest(IngestConfig(export=measurement, plate=plate), progress)
+    ingest(IngestConfig(exports=(measurement,), dest=plate), progress)
     summary = run(RunConfig(plates=(plate,)), progress)
     picture = folder / "masking.png"
     fields = read_table(plate, "fields")

@@ -1,8 +1,8 @@
-"""`artmask ingest`: from an export of Harmony to an OME-Zarr plate."""
+"""`artmask ingest`: from exports of Harmony to OME-Zarr plates."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,38 @@ from numpy.typing import NDArray
 
 from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
-from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit, beside, digest_of
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ExportError, ImageError, PlateError
+from artifact_mask.io.campaign_file import add_plates
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.harmony_flatfield import background_polynomial
 from artifact_mask.io.ome_zarr import write_field
-from artifact_mask.io.ome_zarr_plate import create_plate, read_identity, read_plate
-from artifact_mask.io.operetta import Export, is_image, read_export, resolve_image
+from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_identity, read_plate
+from artifact_mask.io.operetta import Export, Source, Sources, read_export
+from artifact_mask.io.operetta_folder import Found, resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.location import Location, require_reachable
-from artifact_mask.metadata import Channel, Field, FieldKey, PlaneIndex, Plate, Well
+from artifact_mask.io.zarr_group import read_attributes
+from artifact_mask.kernels.illumination import Polynomial, correct_flat_field, evaluate_polynomial
+from artifact_mask.location import Location, read_bytes, require_reachable
+from artifact_mask.metadata import Acquisition, Channel, Field, FieldKey, NgffVersion, PlaneIndex, Plate
 from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.workflows.plate_plan import describe_plate, plan_plates
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
+_N_NAMED = 5
+"""Failures that an error names."""
+_N_PROFILES = 8
+"""Flat fields that a worker keeps: a plate's channels."""
+
 
 def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
-    """Write an export as an OME-Zarr plate, its wells in parallel on Dask.
+    """Write exports as OME-Zarr plates, all as one stream of work on Dask.
+
+    Every measurement in the folders given is found. Measurements of one plate become acquisitions of one store. If the
+    destination is a folder, each plate has its store in it, and ``campaign.json`` lists them.
 
     Run again, it does only what is missing. A plane whose file is missing or damaged is marked in the field's metadata
     and in ``tables/fields``; its field keeps its place.
@@ -36,75 +50,127 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
     Raises
     ------
     ExportError
-        If the folder is not an export, or none of its images is there.
+        If a folder holds no export, or the only export cannot be read; of several, such a one is left out and named in
+        the summary. If ``strict``, for any missing or damaged image, when all else is done.
     PlateError
-        If the store exists and holds something else.
+        If the only store exists and holds something else.
     LeaseError
-        If another run is at work on the store.
+        If another run is at work on the only store.
     StorageError
         If the disk is full.
     ClusterError
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
-    export = _rename_channels(read_export(config.export, pixel_size_um=config.pixel_size_um), config.channel_names)
-    _require_an_image(export)
-    require_reachable(config.plate)
-    _require_free_or_same(config.plate, export.plate)
-    progress.begin(IngestStage.name, export.plate.n_fields)
-    stage = IngestStage(config.plate, export, config.fields_per_unit)
-    return process_campaign(
-        [PlannedStage(config.plate, export.plate.n_fields, lambda: stage)],
+    for place in (*config.exports, config.dest):
+        require_reachable(place)
+    plan = plan_plates(config.exports, config.dest)
+    for problem in plan.refused.values():
+        progress.note(f"Left out: {problem}")
+    if config.dest not in plan.plates:
+        add_plates(config.dest, [describe_plate(store, found) for store, found in plan.plates.items()])
+    progress.begin(IngestStage.name, 0)
+    summary = process_campaign(
+        [
+            PlannedStage(store, None, partial(_open_stage, store, found, config, progress))
+            for store, found in plan.plates.items()
+        ],
         config=config.model_dump(mode="json"),
         cluster=config.cluster,
         progress=progress,
     )
+    summary = replace(summary, refused={**plan.refused, **summary.refused})
+    if config.strict:
+        _require_whole(summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a task needs to know of the fields of its unit.
+
+    Attributes
+    ----------
+    acquisition
+        With one well alone.
+    images
+        Folder of the images.
+    sources
+        Of the unit's fields.
+    flat_fields
+        By which a channel's planes are divided, by its index.
+    ngff
+        Version of the store.
+    strict
+        Whether a missing plane fails its field.
+    """
+
+    acquisition: Acquisition
+    images: Location
+    sources: Sources
+    flat_fields: Mapping[int, Polynomial]
+    ngff: NgffVersion
+    strict: bool
 
 
 @dataclass(frozen=True)
 class IngestStage(Stage):
-    """Ingest of one export."""
+    """Ingest of one plate."""
 
     name = "ingest"
     plate: Location
     export: Export
+    ngff: NgffVersion
+    strict: bool
     fields_per_unit: int | None
 
     @cached_property
     def settings(self) -> dict[str, object]:
         """What determines the store's arrays."""
-        (acquisition,) = self.export.plate.acquisitions
-        return {
-            "software": __version__,
-            "measurement": acquisition.measurement_id,
-            "shape": acquisition.shape,
-            "pixel size (um)": acquisition.pixel_size_um,
-            "z step (um)": acquisition.z_step_um,
-            "channels": [repr(channel) for channel in acquisition.channels],
-            "field positions": digest_of(
-                [[well.path, [(f.field_id, f.y_um, f.x_um) for f in well.fields]] for well in acquisition.wells]
-            ),
-            "images": digest_of(
-                [
-                    [well, index, sorted([*plane, url] for plane, url in planes.items())]
-                    for (well, index), planes in self.export.sources.items()
-                ]
-            ),
-        }
+        found: dict[str, object] = {"software": __version__, "NGFF": self.ngff}
+        several = len(self.content.acquisitions) > 1
+        for number, acquisition in enumerate(self.content.acquisitions):
+            suffix = f" of acquisition {number}" if several else ""
+            described = _describe(acquisition, self.export.measurements[number].sources)
+            found |= {f"{name}{suffix}": value for name, value in described.items()}
+        return found
+
+    @property
+    def content(self) -> Plate:
+        """What the store will contain."""
+        return self.export.plate
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Records that could not be understood."""
+        return [problem for measurement in self.export.measurements for problem in measurement.problems]
 
     def units(self) -> list[Unit]:
-        """Fields of one well each."""
-        return plan_plate(self.export.plate, [0], fields_per_unit=self.fields_per_unit)
+        """Fields of one well and acquisition each."""
+        return plan_plate(self.content, range(len(self.content.acquisitions)), fields_per_unit=self.fields_per_unit)
 
     def prepare(self, files: StagedFiles) -> None:
-        """Write the metadata of plate and wells."""
-        create_plate(files, self.plate, self.export.plate, ingest_digest=digest_of(self.name, self.settings))
+        """Write the metadata of plate and wells, and keep what the microscope wrote beside the images."""
+        digest = digest_of(self.name, self.settings)
+        create_plate(files, self.plate, self.content, ingest_digest=digest, ngff=self.ngff)
+        for number, measurement in enumerate(self.export.measurements):
+            for document in measurement.documents:
+                kept = beside(self.plate) / "export" / str(number) / document.name
+                files.write_if_changed(kept, read_bytes(document))
 
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the sources of a unit's own fields."""
-        sources = {(unit.well, index): self.export.sources[unit.well, index] for index in unit.fields}
-        plate = replace(self.export.plate, acquisitions=(self.export.plate.acquisitions[0].only(unit.well),))
-        return partial(_ingest_unit, journal, replace(self.export, plate=plate, sources=sources), unit)
+        number = self.content.acquisition_of[unit.well, unit.fields[0]]
+        measurement = self.export.measurements[number]
+        task = _Task(
+            acquisition=replace(self.content.acquisitions[number].only(unit.well), flat_field_profiles={}),
+            images=measurement.images.folder,
+            sources={(unit.well, index): measurement.sources[unit.well, index] for index in unit.fields},
+            flat_fields=self._flat_fields[number],
+            ngff=self.ngff,
+            strict=self.strict,
+        )
+        return partial(_ingest_unit, journal, task, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
         """All that is in a field: with other pixels, results of later stages are no longer its own."""
@@ -112,16 +178,20 @@ class IngestStage(Stage):
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields and wells."""
-        fields = tabulate_fields(self.export.plate, records)
-        return {"fields": fields, "wells": tabulate_wells(self.export.plate, fields)}
+        fields = tabulate_fields(self.content, records)
+        return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
 
     def keeps_tables(self, *, changed: bool) -> bool:
         """Leave alone what a run has added to."""
-        return not changed and (self.plate / "tables" / "zarr.json").exists()
+        return not changed and bool(read_attributes(self.plate / "tables"))
+
+    @cached_property
+    def _flat_fields(self) -> list[dict[int, Polynomial]]:
+        return [_flat_fields(acquisition) for acquisition in self.content.acquisitions]
 
 
-def read_ingest(root: Location) -> tuple[Plate, str, Mapping[tuple[str, int], FieldRecord]]:
-    """Plate, digest and records of a finished ingest.
+def read_ingest(root: Location) -> tuple[StoredPlate, Mapping[FieldKey, FieldRecord]]:
+    """Plate and records of a finished ingest.
 
     Raises
     ------
@@ -136,12 +206,70 @@ def read_ingest(root: Location) -> tuple[Plate, str, Mapping[tuple[str, int], Fi
             f"{root} is not complete: {n_missing} of {stored.plate.n_fields} fields have not been ingested. "
             "Run `artmask ingest` again; it does only what is missing."
         )
-    return stored.plate, stored.ingest_digest, records
+    return stored, records
 
 
-def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
-    (acquisition,) = export.plate.acquisitions
-    (well,) = acquisition.wells
+def _open_stage(root: Location, found: Sequence[Found], config: IngestConfig, progress: Progress) -> IngestStage:
+    export = read_export(found, pixel_size_um=config.pixel_size_um)
+    for measurement in export.measurements:
+        measurement.require_an_image()
+    acquisitions = _rename_channels(export.plate.acquisitions, config.channel_names)
+    acquisitions = tuple(replace(acquisition, flat_field=config.flatfield) for acquisition in acquisitions)
+    plate = replace(export.plate, acquisitions=acquisitions)
+    _require_free_or_same(root, plate)
+    for acquisition in acquisitions:
+        if config.flatfield == "harmony" and not _flat_fields(acquisition):
+            progress.note(
+                f"Warning: {plate.name}: Harmony found no flat field in any channel of measurement "
+                f"{acquisition.measurement_id}; its images are written as they are."
+            )
+    if len(acquisitions) > 1:
+        progress.note(f"{root}: {len(acquisitions)} measurements of {plate.name} become acquisitions of one plate")
+    return IngestStage(root, replace(export, plate=plate), config.ngff, config.strict, config.fields_per_unit)
+
+
+def _require_whole(summary: Summary) -> None:
+    wrong = [f"{f.plate} {f.well} field {f.field_id}: {f.error}" for f in summary.failures]
+    wrong += [*summary.refused.values(), *summary.problems]
+    if wrong:
+        more = [f"... and {len(wrong) - _N_NAMED} more"] if len(wrong) > _N_NAMED else []
+        text = "\n  ".join([*wrong[:_N_NAMED], *more])
+        raise ExportError(f"The export is not whole, and strict allows nothing to be missing:\n  {text}")
+
+
+def _describe(acquisition: Acquisition, sources: Sources) -> dict[str, object]:
+    """Say what determines the pixels and metadata of an acquisition, by names that people know."""
+    places = [[w.path, [(f.field_id, f.y_um, f.x_um, f.z_um, f.times_s) for f in w.fields]] for w in acquisition.wells]
+    return {
+        "measurement": acquisition.measurement_id,
+        "shape": acquisition.shape,
+        "pixel size (um)": acquisition.pixel_size_um,
+        "z step (um)": acquisition.z_step_um,
+        "t step (s)": acquisition.t_step_s,
+        "channels": [repr(channel) for channel in acquisition.channels],
+        "field positions": digest_of(places),
+        "flat field": acquisition.flat_field,
+        "flat-field profiles": digest_of(acquisition.flat_field_profiles) if acquisition.flat_field != "none" else "",
+        "images": digest_of([[key, sorted(planes.items())] for key, planes in sources.items()]),
+    }
+
+
+def _flat_fields(acquisition: Acquisition) -> dict[int, Polynomial]:
+    """Flat fields to divide by, by the channel's index."""
+    if acquisition.flat_field == "none":
+        return {}
+    found = {
+        c: background_polynomial(acquisition.flat_field_profiles.get(str(channel.channel_id), {}))
+        for c, channel in enumerate(acquisition.channels)
+    }
+    return {c: polynomial for c, polynomial in found.items() if polynomial is not None}
+
+
+_evaluated = lru_cache(_N_PROFILES)(evaluate_polynomial)
+
+
+def _ingest_unit(journal: Journal, task: _Task, unit: Unit) -> Receipt:
+    (well,) = task.acquisition.wells
     fields = {field.index: field for field in well.fields}
 
     def folder(key: FieldKey) -> Location:
@@ -149,49 +277,67 @@ def _ingest_unit(journal: Journal, export: Export, unit: Unit) -> Receipt:
 
     def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
         for index, files in staged.items():
+            key = (unit.well, index)
             try:
-                field = fields[index]
-                write = partial(_ingest_field, files, folder((unit.well, index)), export, well, field)
-                yield index, retry_writing(files, write)
+                yield index, retry_writing(files, partial(_ingest_field, files, folder(key), task, key, fields[index]))
             except Exception as error:
                 yield index, error
 
-    field_bytes = acquisition.n_planes * acquisition.plane_bytes
+    field_bytes = task.acquisition.n_planes * task.acquisition.plane_bytes
     return process_unit(journal, unit, process, lambda key: [folder(key)], field_bytes=field_bytes)
 
 
-def _ingest_field(files: StagedFiles, folder: Location, export: Export, well: Well, field: Field) -> dict[str, Any]:
-    (plate,), sources = export.plate.acquisitions, export.sources[well.path, field.index]
-    n_t, n_c, n_z = plate.shape[:3]
+def _ingest_field(files: StagedFiles, folder: Location, task: _Task, key: FieldKey, field: Field) -> dict[str, Any]:
+    acquisition, sources = task.acquisition, task.sources[key]
     missing: dict[PlaneIndex, str] = {
-        index: "the export lists no image for it" for index in np.ndindex(n_t, n_c, n_z) if index not in sources
+        index: "the export lists no image for it"
+        for index in np.ndindex(*acquisition.shape[:3])
+        if index not in sources
     }
 
     def planes() -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
-        for index, url in sources.items():
+        for index, source in sources.items():
             try:
-                file = resolve_image(export.image_folder, url)
-                yield index, retry(partial(read_tiff_plane, file, plate.shape[-2:]))
+                yield index, _read_plane(task, source, index[1])
             except ImageError as error:
                 missing[index] = str(error)
 
     # The metadata is written after the last plane, when `missing` is complete.
-    write_field(files, folder, plate, field, planes(), missing)
+    write_field(files, folder, acquisition, field, planes(), missing, ngff=task.ngff)
     row: dict[str, Any] = {"n_missing_planes": len(missing)}
     if missing:
-        names = [f"{plate.channels[c].name} (t {t}, z {z}): {reason}" for (t, c, z), reason in missing.items()]
-        row["error"] = f"{len(missing)} of {plate.n_planes} planes missing: " + "; ".join(names)
+        row["error"] = f"{len(missing)} of {acquisition.n_planes} planes missing: " + "; ".join(
+            f"{acquisition.channels[c].name} (t {t}, z {z}): {reason}" for (t, c, z), reason in missing.items()
+        )
+        if task.strict:
+            raise ImageError(row["error"])
     return row
 
 
-def _rename_channels(export: Export, names: Mapping[int, str]) -> Export:
-    (acquisition,) = export.plate.acquisitions
-    known = {channel.channel_id for channel in acquisition.channels}
+def _read_plane(task: _Task, source: Source, channel: int) -> NDArray[np.uint16]:
+    shape = task.acquisition.shape[-2:]
+    if source.problem:
+        raise ImageError(source.problem)
+    file = resolve_image(task.images, source.url)
+    try:
+        plane = retry(partial(read_tiff_plane, file, shape, page=source.page))
+    except OSError as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{source.url} cannot be read: {error}") from error
+    flat_field = task.flat_fields.get(channel)
+    return plane if flat_field is None else correct_flat_field(plane, _evaluated(flat_field, shape))
+
+
+def _rename_channels(acquisitions: Sequence[Acquisition], names: Mapping[int, str]) -> tuple[Acquisition, ...]:
+    known = {channel.channel_id for acquisition in acquisitions for channel in acquisition.channels}
     unknown = sorted(set(names) - known)
     if unknown:
         raise ExportError(f"The export has no channel {unknown[0]}; its channels are {sorted(known)}.")
-    channels = tuple(_rename(channel, names.get(channel.channel_id)) for channel in acquisition.channels)
-    return replace(export, plate=replace(export.plate, acquisitions=(replace(acquisition, channels=channels),)))
+    return tuple(
+        replace(a, channels=tuple(_rename(channel, names.get(channel.channel_id)) for channel in a.channels))
+        for a in acquisitions
+    )
 
 
 def _rename(channel: Channel, name: str | None) -> Channel:
@@ -199,15 +345,6 @@ def _rename(channel: Channel, name: str | None) -> Channel:
         return channel
     is_brightfield = channel.kind == "unknown" and name.lower().replace(" ", "").startswith("brightfield")
     return replace(channel, name=name, kind="brightfield" if is_brightfield else channel.kind)
-
-
-def _require_an_image(export: Export) -> None:
-    urls = [url for planes in export.sources.values() for url in planes.values()]
-    if not any(is_image(export.image_folder, url) for url in urls):
-        raise ExportError(
-            f"None of the {len(urls)} images that {export.index} lists is in {export.image_folder}. "
-            "Copy the images beside the index."
-        )
 
 
 def _require_free_or_same(root: Location, plate: Plate) -> None:

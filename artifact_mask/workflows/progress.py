@@ -15,6 +15,9 @@ class Progress(Protocol):
     def begin(self, stage: str, total: int) -> None:
         """Announce a stage and its number of fields."""
 
+    def expect(self, fields: int, plates_left: int) -> None:
+        """Report fields that are found on the way, and plates of which it is not known yet how many they have."""
+
     def resume(self, plate: str, fields: int) -> None:
         """Report fields of a plate that an earlier run finished."""
 
@@ -29,6 +32,9 @@ class Silent:
         """Say nothing."""
 
     def begin(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def expect(self, fields: int, plates_left: int) -> None:
         """Say nothing."""
 
     def resume(self, plate: str, fields: int) -> None:
@@ -61,7 +67,9 @@ class Summary:
     failures
         Fields that failed.
     refused
-        Plates that were left out, and why.
+        Plates or exports that were left out, and why.
+    problems
+        What of the input could not be understood and was left out.
     outputs
         What was written, by a word for people.
     seconds
@@ -72,5 +80,11 @@ class Summary:
     n_resumed: int
     failures: tuple[FieldFailure, ...]
     refused: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
     outputs: dict[str, Location] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing failed or was left out."""
+        return not (self.failures or self.refused or self.problems)

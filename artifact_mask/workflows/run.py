@@ -28,7 +28,7 @@ from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Field, FieldKey, Plate
+from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
 from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
 from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
@@ -55,6 +55,7 @@ class _Parameters:
     threshold: float
     min_object_px: int
     stain_threshold_od: float
+    ngff: NgffVersion
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
@@ -103,6 +104,7 @@ class RunStage(Stage):
     name = "run"
     plate: Location
     content: Plate
+    ngff: NgffVersion
     ingested: Mapping[FieldKey, FieldRecord]
     ingest_digest: str
     model_digest: str
@@ -149,7 +151,8 @@ class RunStage(Stage):
 def _open_stage(
     root: Location, config: RunConfig, card: ModelCard, digest: str, model_name: str, progress: Progress
 ) -> RunStage:
-    plate, ingest_digest, ingested = read_ingest(root)
+    stored, ingested = read_ingest(root)
+    plate = stored.plate
     parameters: dict[int, _Parameters] = {}
     problems = []
     for number, acquisition in enumerate(plate.acquisitions):
@@ -173,12 +176,23 @@ def _open_stage(
             threshold=config.threshold or card.threshold,
             min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
             stain_threshold_od=config.stain_threshold_od,
+            ngff=stored.ngff,
         )
     if not parameters:
         raise PlateError(problems[0])
     for problem in problems:
         progress.note(f"An acquisition is skipped: {problem}")
-    return RunStage(root, plate, ingested, ingest_digest, digest, model_name, parameters, config.fields_per_unit)
+    return RunStage(
+        root,
+        plate,
+        stored.ngff,
+        ingested,
+        stored.ingest_digest,
+        digest,
+        model_name,
+        parameters,
+        config.fields_per_unit,
+    )
 
 
 def find_channel(acquisition: Acquisition, name: str | None) -> int:
@@ -309,8 +323,8 @@ def _write_results(
         )
         labelled.append(((t, z), labels))
         masked.append(((t, 0, z), fill_with_median(pixels, mask)))
-    write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME)
-    write_masked(files, folder, acquisition, field, parameters.channel, masked)
+    write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME, ngff=parameters.ngff)
+    write_masked(files, folder, acquisition, field, parameters.channel, masked, ngff=parameters.ngff)
     return _combine(measured)
 
 

@@ -20,6 +20,7 @@ from artifact_mask.engine.journal import (
 from artifact_mask.engine.retry import retry
 from artifact_mask.engine.stream import Outcome, Work
 from artifact_mask.io.files import FileStamp, check_stamps
+from artifact_mask.io.ngff_check import check_field, check_plate
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey
@@ -40,7 +41,8 @@ class _Checked(NamedTuple):
 def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
     """Read all files of some plates that are on record, and compare sizes and checksums (crc32c).
 
-    A damaged field is recorded as failed: the next ``ingest`` or ``run`` does it again.
+    Metadata are checked against the models of NGFF. A damaged field is recorded as failed: the next ``ingest`` or
+    ``run`` does it again.
 
     Raises
     ------
@@ -61,6 +63,7 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
         n_fields=verification.n_fields,
         n_resumed=0,
         failures=tuple(verification.failures),
+        problems=tuple(verification.problems),
         outputs={plate.name: plate for plate in plates},
         seconds=time.perf_counter() - start,
     )
@@ -76,6 +79,7 @@ class _Verification:
         self._leases: dict[Location, ExitStack] = {}
         self.n_fields = 0
         self.failures: list[FieldFailure] = []
+        self.problems: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +93,8 @@ class _Verification:
         for plate in self._plates:
             self._leases[plate] = ExitStack()
             epoch = self._leases[plate].enter_context(hold_plate(plate, "verify")).epoch
+            wrong = [f"{plate.name}: {problem} (run `artmask ingest` again)" for problem in check_plate(plate)]
+            self.problems.extend(wrong)
             checks = [
                 _Check(replace(journal, epoch=epoch), journal.read())
                 for stage in STAGES
@@ -168,13 +174,19 @@ class _Check:
 
     def _bind(self, unit: Unit) -> partial[_Checked]:
         stamps = {index: dict(self.records[unit.well, index].files) for index in unit.fields}
-        return partial(_check_unit, self.journal.plate, stamps)
+        # What a field's metadata name must be there when it was ingested, and is looked at once.
+        with_metadata = self.journal.stage == STAGES[0]
+        return partial(_check_unit, self.journal.plate, unit.well, stamps, with_metadata=with_metadata)
 
 
-def _check_unit(plate: Location, stamps: Mapping[int, Mapping[str, FileStamp]]) -> _Checked:
+def _check_unit(
+    plate: Location, well: str, stamps: Mapping[int, Mapping[str, FileStamp]], *, with_metadata: bool
+) -> _Checked:
     damage = {}
     for index, of_field in stamps.items():
-        wrong = retry(partial(check_stamps, plate, of_field))
+        wrong = [f"{name}: {what}" for name, what in retry(partial(check_stamps, plate, of_field)).items()]
+        if with_metadata and not wrong:
+            wrong = retry(partial(check_field, plate / well / str(index)))
         if wrong:
-            damage[index] = "damaged: " + "; ".join(f"{name}: {what}" for name, what in wrong.items())
+            damage[index] = "damaged: " + "; ".join(wrong)
     return _Checked(damage, sum(stamp.size for of_field in stamps.values() for stamp in of_field.values()))

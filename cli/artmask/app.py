@@ -77,32 +77,56 @@ def simulate(
 @app.command()
 @takes_cluster
 def ingest(
-    export: Annotated[Path, typer.Argument(help="Folder that Harmony exported (it holds Images/), or TIFFs only.")],
-    plate: Annotated[str, typer.Argument(help="Plate to write, such as plate1.zarr or s3://bucket/plate1.zarr.")],
+    exports: Annotated[
+        list[str], typer.Argument(help="Folders that Harmony exported, or folders of such folders; or TIFFs only.")
+    ],
+    dest: Annotated[
+        str, typer.Argument(help="Plate to write (plate1.zarr, s3://bucket/plate1.zarr), or a folder for many plates.")
+    ],
     pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size; needed where there is no index.")] = None,
     channel_name: Annotated[
         list[str] | None, typer.Option(help="Name a channel, such as 1=Brightfield. May be given several times.")
     ] = None,
+    flatfield: Annotated[
+        str | None, typer.Option(help="`harmony` divides by the flat field that Harmony found [default: none].")
+    ] = None,
+    ngff: Annotated[str | None, typer.Option(help="Version of OME-Zarr, 0.5 or 0.4 [default: 0.5].")] = None,
+    strict: Annotated[bool | None, typer.Option("--strict", help="Missing or damaged images are an error.")] = None,
     config: ConfigFile = None,
     *,
     cluster: ClusterOptions,
 ) -> None:
-    """Write an export of Harmony as an OME-Zarr plate."""
+    """Write exports of Harmony as OME-Zarr plates, a store for each plate."""
     from artifact_mask.config import IngestConfig, load_config
     from artifact_mask.workflows.ingest import ingest as work
     from artmask.console import ConsoleProgress, print_summary
 
     given = {
-        "export": export,
-        "plate": plate,
+        "exports": exports,
+        "dest": dest,
         "pixel_size_um": pixel_size_um,
         "channel_names": _parse_channel_names(channel_name),
+        "flatfield": flatfield,
+        "ngff": ngff,
+        "strict": strict,
         "cluster": cluster,
     }
     settings = load_config(IngestConfig, config, given)
     with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
+
+
+@app.command()
+def info(plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` wrote.")]) -> None:
+    """Show what is on a plate: acquisitions, channels, wells, layout, and how far the work is."""
+    from artifact_mask.io.ome_zarr_plate import read_plate
+    from artifact_mask.location import to_location
+    from artifact_mask.workflows.status import read_status
+    from artmask.plate_info import print_plate
+
+    place = to_location(plate)
+    print_plate(place, read_plate(place), read_status([place]))
 
 
 @app.command()

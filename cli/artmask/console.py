@@ -50,7 +50,7 @@ class ConsoleProgress:
         )
         self._stage = ""
         self._task: TaskID | None = None
-        self._done = self._failed = self._total = 0
+        self._done = self._failed = self._total = self._plates_left = 0
         self._rate = Rate()
 
     def __enter__(self) -> Self:
@@ -75,8 +75,17 @@ class ConsoleProgress:
         """Start the bar of a stage."""
         self._stage, self._total, self._done, self._failed = stage, total, 0, 0
         self._rate = Rate()
-        self._task = self._bars.add_task(stage, total=total, state="")
-        self.note(f"{stage}: {total} fields")
+        self._task = self._bars.add_task(stage, total=total or None, state="")
+        if total:
+            self.note(f"{stage}: {total} fields")
+
+    def expect(self, fields: int, plates_left: int) -> None:
+        """Lengthen the bar."""
+        self._total += fields
+        self._plates_left = plates_left
+        if not plates_left:
+            self.note(f"{self._stage}: {self._total} fields")
+        self._show()
 
     def resume(self, plate: str, fields: int) -> None:
         """Move the bar over what an earlier run finished."""
@@ -100,12 +109,13 @@ class ConsoleProgress:
 
     @property
     def _state(self) -> str:
-        left = self._rate.describe(self._total - self._done)
-        return f", {self._failed} failed{left}"
+        rate = self._rate.describe(0 if self._plates_left else self._total - self._done)
+        to_come = f", {self._plates_left} plates to come" if self._plates_left else ""
+        return f", {self._failed} failed{rate}{to_come}"
 
     def _show(self) -> None:
         if self._task is not None:
-            self._bars.update(self._task, completed=self._done, state=self._state)
+            self._bars.update(self._task, completed=self._done, total=self._total, state=self._state)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -176,8 +186,12 @@ def print_summary(summary: Summary) -> int:
         console.print(f"  {name:{width}}  {escape(str(path))}", soft_wrap=True)
     for plate, error in summary.refused.items():
         console.print(f"[red]Left out {escape(plate)}:[/red] {escape(error)}", soft_wrap=True)
+    for problem in summary.problems[:MAX_FAILURES_SHOWN]:
+        console.print(f"[red]Left out[/red] {escape(problem)}", soft_wrap=True)
+    if len(summary.problems) > MAX_FAILURES_SHOWN:
+        console.print(f"  ... and {len(summary.problems) - MAX_FAILURES_SHOWN} more")
     if not summary.failures:
-        return 3 if summary.refused else 0
+        return 0 if summary.is_whole else 3
     noun = "field" if len(summary.failures) == 1 else "fields"
     console.print(f"[red]{len(summary.failures)} {noun} failed:[/red]")
     for failure in summary.failures[:MAX_FAILURES_SHOWN]:
