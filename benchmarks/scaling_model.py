@@ -30,7 +30,7 @@ CONSTANTS = {
     ),
     "bytes_read": Constant(1.45e6, "bytes", "size of a simulated field's shard, lz4 with bitshuffle"),
     "bytes_written": Constant(2.6e6, "bytes", "labels and masked image with pyramids, simulated fields"),
-    "entries_made": Constant(66, "files and folders", "19 files of labels and masked image, in 47 folders"),
+    "entries_made": Constant(30, "files and folders", "19 files of labels and masked image, in 11 folders"),
     "flops": Constant(14.1e9, "operations", "torch's FlopCounterMode over the default U-Net"),
     "activation_bytes": Constant(3 * 132e6 * 2, "bytes", "132 million activations, bf16, written once and read twice"),
     "bytes_to_device": Constant(1080 * 1080 * 4, "bytes", "contrast as float32; as much comes back"),

@@ -23,10 +23,14 @@ from artifact_mask.workflows.progress import Silent
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
 
 
+def open_stage(plate: Path, export: Path) -> IngestStage:
+    """Plan the ingest of an export, a field a unit."""
+    return IngestStage(plate, read_export(export), ngff="0.5", strict=False, fields_per_unit=1)
+
+
 def ingest(plate: Path, export: Path) -> int:
     """Do what `artmask ingest` does, in this process; return the number of units done."""
-    stage = IngestStage(plate, read_export(export), ngff="0.5", strict=False, fields_per_unit=1)
-    planned = PlannedStage(plate, None, lambda: stage)
+    planned = PlannedStage(plate, None, lambda: open_stage(plate, export))
     n_units = 0
     with Campaign([planned], {}, Silent()) as campaign:
         for work in campaign.works():
@@ -107,7 +111,8 @@ def crash_ingests(plate: Path, export: Path) -> Iterator[dict[str, object]]:
         journal = open_journal(plate, "ingest")
         recorded = len(journal.read()) if journal else 0
         redone = ingest(plate, export)
-        left = {path.parts[len(beside(plate).parts)] for path in beside(plate).rglob("*")} - {"lease", "logs", "ingest"}
+        kept = {"lease", "logs", "ingest", "export"}
+        left = {path.parts[len(beside(plate).parts)] for path in beside(plate).rglob("*")} - kept
         partial = [path.name for path in beside(plate).rglob("*.partial")]
         yield crash | {
             "recorded": recorded,
@@ -119,7 +124,7 @@ def crash_ingests(plate: Path, export: Path) -> Iterator[dict[str, object]]:
 
 def crash_late_tasks(plate: Path, export: Path) -> Iterator[dict[str, object]]:
     """Kill a task whose unit another one has done since."""
-    stage = IngestStage(plate, read_export(export), fields_per_unit=1)
+    stage = open_stage(plate, export)
     ingest(plate, export)
     expected = read_tree(plate)
     with hold_plate(plate, "ingest") as lease:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.kernels.illumination import (
+    Polynomial,
+    correct_flat_field,
+    estimate_background,
+    evaluate_polynomial,
+    normalise_by_background,
+)
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
@@ -178,3 +184,55 @@ def test_stained_fractions_are_those_of_the_optical_density(image, level, thresh
 def test_black_field_is_not_stained():
     black = np.zeros((60, 60), np.uint16)
     assert stained_fractions(black, estimate_background(black), black > 0, threshold=0.08) == (0, 0)
+
+
+def test_a_polynomial_is_the_sum_of_its_terms():
+    rng = np.random.default_rng(0)
+    coefficients = tuple(tuple(rng.normal(size=n + 1)) for n in range(5))
+    polynomial = Polynomial(coefficients, origin=(6.5, 4.0), scale=(0.07, 0.1), shape=(9, 14))
+    row, column = np.mgrid[:9, :14]
+    u, v = (column - 6.5) * 0.07, (row - 4.0) * 0.1
+    expected = sum(c * u ** (n - j) * v**j for n, of_degree in enumerate(coefficients) for j, c in enumerate(of_degree))
+    values = evaluate_polynomial(polynomial, (9, 14))
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_a_flat_field_of_another_binning_covers_the_image():
+    polynomial = Polynomial(((1.0,), (0.2, -0.3), (-0.5, 0.1, -0.4)), (19.5, 11.5), (0.025, 0.04), shape=(24, 40))
+    full, half = evaluate_polynomial(polynomial, (24, 40)), evaluate_polynomial(polynomial, (12, 20))
+    np.testing.assert_allclose(half, downsample_mean_of_floats(full), atol=1e-3)
+    np.testing.assert_allclose(evaluate_polynomial(polynomial, (48, 80))[::2, ::2].mean(), full.mean(), atol=2e-2)
+
+
+def downsample_mean_of_floats(image):
+    return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean(axis=(1, 3))
+
+
+@given(image=IMAGES, level=st.floats(0.125, 4, width=32))
+def test_a_corrected_image_is_the_rounded_quotient(image, level):
+    before, profile = image.copy(), np.full(image.shape, level, np.float32)
+    corrected = correct_flat_field(image, profile)
+    assert corrected.dtype == np.uint16
+    exact = np.minimum(image / np.float64(level), 65535)
+    assert np.abs(corrected - exact).max() <= 0.5 + 2**-7
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_flat_field_of_one_changes_nothing():
+    image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.testing.assert_array_equal(correct_flat_field(image, np.ones((256, 256), np.float32)), image)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, -1.0, 1e-30, 0.05, -np.inf, np.nan])
+def test_a_flat_field_that_cannot_be_is_taken_as_a_tenth(value):
+    profile = np.ones((130, 2), np.float32)
+    profile[100, 1] = value
+    corrected = correct_flat_field(np.full((130, 2), 100, np.uint16), profile)
+    assert corrected[100, 1] == 1000
+    assert np.delete(corrected.ravel(), 201).tolist() == [100] * 259
+
+
+def test_a_flat_field_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="must be the same"):
+        correct_flat_field(np.zeros((2, 3), np.uint16), np.ones((3, 2), np.float32))

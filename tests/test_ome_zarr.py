@@ -21,6 +21,7 @@ from yaozarrs import DimSpec, v04, v05
 from artifact_mask.errors import PlateError
 from artifact_mask.io.chunk import INTENSITY, decode_chunk, encode_chunk
 from artifact_mask.io.image_metadata import describe_field
+from artifact_mask.io.layout import LAYOUTS
 from artifact_mask.io.ome_zarr import (
     open_level,
     read_image_plane,
@@ -256,19 +257,21 @@ def test_an_image_that_others_rewrote_is_read_all_the_same(written: Path, tmp_pa
 
 
 @pytest.mark.parametrize("change", [lambda plane: plane[:-1], lambda plane: plane[:20], lambda plane: b""])
-def test_a_damaged_plane_is_named(written: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_plane_is_named(
+    written: Path, tmp_path: Path, ngff: NgffVersion, change: Callable[[bytes], bytes]
+) -> None:
     shutil.copytree(written / "B" / "3" / "0", tmp_path / "0")
-    (plane,) = (tmp_path / "0" / "0").glob("**/0/0/0/0/0")
+    plane = tmp_path / "0" / "0" / LAYOUTS[ngff].plane_file((0, 0, 0))
     plane.write_bytes(change(plane.read_bytes()))
-    with pytest.raises(PlateError, match=r"0/0/0/0/0 is damaged"):
+    with pytest.raises(PlateError, match=r"0.0.0.0.0 is damaged"):
         read_image_plane(tmp_path / "0", small_screen().acquisitions[0], (0, 0, 0))
 
 
 def test_a_flipped_bit_in_a_shard_is_named(tmp_path: Path) -> None:
     write_whole_plate(tmp_path / "p.zarr", make_plate(field_ids=[1]))
-    shard = tmp_path / "p.zarr" / "B" / "3" / "0" / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    shard = tmp_path / "p.zarr" / "B" / "3" / "0" / "0" / "c.0.0.0.0.0"
     shard.write_bytes(flipped(shard.read_bytes()))
-    with pytest.raises(PlateError, match=r"c/0/0/0/0/0 is damaged"):
+    with pytest.raises(PlateError, match=r"c\.0\.0\.0\.0\.0 is damaged"):
         read_image_plane(tmp_path / "p.zarr" / "B" / "3" / "0", make_plate().acquisitions[0], (0, 0, 0))
     with pytest.raises(ValueError, match="checksum"):
         open_level(tmp_path / "p.zarr" / "B" / "3" / "0")[0, 0, 0]
@@ -457,13 +460,13 @@ def test_a_plane_of_a_level_is_one_file_and_inner_chunks_divide_it(masked: Path,
 
 
 def test_a_file_holds_one_plane_and_nothing_else_is_there(written: Path, ngff: NgffVersion) -> None:
-    chunks, array, group = {
-        "0.5": ("c/", "zarr.json", ["zarr.json"]),
-        "0.4": ("", ".zarray", [".zgroup", ".zattrs"]),
+    plane, array, group = {
+        "0.5": ("c.{}.{}.{}.0.0", "zarr.json", ["zarr.json"]),
+        "0.4": ("{}/{}/{}/0/0", ".zarray", [".zgroup", ".zattrs"]),
     }[ngff]
     for folder, _ in field_folders(written):
         names = sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
-        planes = [f"{s}/{chunks}{t}/{c}/{z}/0/0" for s in (0, 1) for t in (0, 1) for c in (0, 1) for z in (0, 1)]
+        planes = [f"{level}/{plane.format(*index)}" for level in (0, 1) for index in np.ndindex(2, 2, 2)]
         assert names == sorted([*planes, f"0/{array}", f"1/{array}", *group])
     assert [f.name for f in (written / "B").iterdir() if f.is_file()] == [group[0]]
 
@@ -479,7 +482,7 @@ def test_a_file_holds_one_plane_and_nothing_else_is_there(written: Path, ngff: N
 def test_pixels_and_labels_have_their_codecs(
     masked: Path, ngff: NgffVersion, path: str, dtype: str, blosc: dict[str, Any]
 ) -> None:
-    (array,) = (json.loads(f.read_bytes()) for f in (masked / "B" / "3" / "0" / path).iterdir() if f.is_file())
+    array = json.loads((masked / "B" / "3" / "0" / path / LAYOUTS[ngff].array_file).read_bytes())
     if ngff == "0.4":
         assert array["compressor"] == {"id": "blosc", **blosc, "shuffle": 2}
         assert array["filters"] is None
@@ -618,7 +621,7 @@ def test_a_missing_plane_is_marked_and_has_no_file(tmp_path: Path, ngff: NgffVer
         missing = {second.plane: "it is gone"}
         write_field(files, folder, plate.acquisitions[0], first.field, planes, missing, ngff=ngff)
     assert read_missing_planes(folder) == {(0, 1, 0): "it is gone"}
-    assert len([file for file in (folder / "0").rglob("0") if file.is_file()]) == 1
+    (_,) = (f for f in (folder / "0").rglob("*") if f.is_file() and f.name != LAYOUTS[ngff].array_file)
     assert not read_image_plane(folder, plate.acquisitions[0], second.plane).any()
     yaozarrs.validate_zarr_store(tmp_path / "p.zarr")
 

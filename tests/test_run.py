@@ -303,7 +303,7 @@ def test_folder_that_is_no_plate_is_refused(tmp_path):
 def test_other_pixel_size_is_warned_about(plate, tmp_path):
     copy = _copy(plate, tmp_path)
     document = json.loads((copy / "zarr.json").read_text())
-    document["attributes"]["artmask"]["pixel_size_um"] = 1.2
+    document["attributes"]["artmask"]["acquisitions"][0]["pixel_size_um"] = 1.2
     (copy / "zarr.json").write_text(json.dumps(document))
     listener = Notes()
     run(_config(copy), listener)

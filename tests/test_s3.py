@@ -112,7 +112,7 @@ def test_every_file_equals_that_of_a_plate_on_disk(in_store: Location, on_disk: 
     assert contents(in_store) == contents(on_disk)
     assert all(
         (on_disk / "B" / "3" / "0" / name).is_file()
-        for name in ("labels/artifacts/0/c/0/0/0/0", "masked/0/c/0/0/0/0/0")
+        for name in ("labels/artifacts/0/c.0.0.0.0", "masked/0/c.0.0.0.0.0")
     )
 
 
@@ -239,7 +239,7 @@ def test_damage_is_found_and_mended(store: ObjectStore, export: Path, on_disk: P
     ingest_into(plate, export)
     run_on(plate)
     assert verify_on(plate).failures == ()
-    shard = plate / "B" / "3" / "0" / "masked" / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    shard = plate / "B" / "3" / "0" / "masked" / "0" / "c.0.0.0.0.0"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(bytes(content))

@@ -98,7 +98,7 @@ def test_shard_is_as_large_as_zarr_pythons(tmp_path, codec):
     with writing(tmp_path / "0") as files:
         create_array(files, tmp_path / "0", (1, 1, 96, 64), CHUNK, "tzyx", codec)
     zarr.open_array(tmp_path / "0", mode="r+")[0, 0] = full
-    theirs = (tmp_path / "0" / "c" / "0" / "0" / "0" / "0").read_bytes()
+    theirs = (tmp_path / "0" / "c.0.0.0.0").read_bytes()
     assert len(encode_shard(full, CHUNK, codec)) == len(theirs)
 
 
@@ -111,7 +111,7 @@ def test_plane_of_zeros_writes_no_file(tmp_path):
 
 def test_flipped_bit_is_noticed(tmp_path):
     _write(tmp_path / "0", INTENSITY)
-    shard = tmp_path / "0" / "c" / "0" / "0" / "0" / "0"
+    shard = tmp_path / "0" / "c.0.0.0.0"
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
     shard.write_bytes(content)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 # Two wells, B03 and C04, of three fields each; the damage is done to FieldID 2 of B03.
-FIELD, SHARD = "B/3/1", "0/c/0/0/0/0/0"
+FIELD, SHARD = "B/3/1", "0/c.0.0.0.0.0"
 IMAGE = f"{FIELD}/{SHARD}"
 MASKED = f"{FIELD}/masked/{SHARD}"
 

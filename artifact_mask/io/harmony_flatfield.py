@@ -8,7 +8,7 @@ from typing import Any
 
 from artifact_mask.errors import ExportError
 from artifact_mask.io.harmony_xml import attribute_of, children_of, read_elements, text_of
-from artifact_mask.kernels.illumination import Polynomial
+from artifact_mask.kernels.illumination import Polynomial, evaluate_polynomial
 from artifact_mask.location import Location
 
 MAX_PROFILE_CHARACTERS = 1024**2
@@ -16,6 +16,10 @@ MAX_DEPTH = 32
 MAX_DEGREE = 16
 MAX_IMAGE_SIDE_PX = 65_536
 MAX_FFC_BYTES = 64 * 1024**2
+MAX_SCALED_DISTANCE = 10.0
+MIN_MEAN = 0.1
+
+_N_SAMPLED = 32
 
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(r"[^\s,:{}\[\]\"][^,:{}\[\]\"]*")
@@ -94,12 +98,23 @@ def background_polynomial(profile: Mapping[str, Any]) -> Polynomial | None:
     n_x, n_y = (_side(value) for value in _list(shape.get("Dims"), "Dims", 2))
     origin_x, origin_y = (_finite(value, "Origin") for value in _list(shape.get("Origin"), "Origin", 2))
     scale_x, scale_y = (_finite(value, "Scale") for value in _list(shape.get("Scale"), "Scale", 2))
-    return Polynomial(
+    farthest = max(
+        abs((edge - origin) * scale)
+        for n, origin, scale in ((n_x, origin_x, scale_x), (n_y, origin_y, scale_y))
+        for edge in (0, n)
+    )
+    if farthest > MAX_SCALED_DISTANCE:
+        raise _not_a_polynomial(f"Origin and Scale place the edge at {farthest:g}, expected about 0.5")
+    polynomial = Polynomial(
         coefficients=_coefficients(shape.get("Coefficients")),
         origin=(origin_x, origin_y),
         scale=(scale_x, scale_y),
         shape=(n_y, n_x),
     )
+    mean = float(evaluate_polynomial(polynomial, (_N_SAMPLED, _N_SAMPLED)).mean())
+    if not MIN_MEAN <= mean <= 1 / MIN_MEAN:
+        raise _not_a_polynomial(f"its mean is {mean:g}, expected 1")
+    return polynomial
 
 
 def read_ffc_profile(file: Location) -> dict[int, str]:
@@ -253,7 +268,7 @@ def _side(value: Any) -> int:
 
 
 def _finite(value: Any, name: str) -> float:
-    # Within 1e12 no power of the degrees allowed overflows.
+    # With this and MAX_SCALED_DISTANCE, no polynomial of the degrees allowed overflows.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
         raise _not_a_polynomial(f"{name} has {str(value)[:40]!r}, expected a number")
     return float(value)

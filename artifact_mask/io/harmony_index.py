@@ -275,7 +275,7 @@ def _metres(children: Mapping[str, Element], tag: str) -> float:
 def _number(text: str) -> float:
     """Return a number as a float, NaN for what is none."""
     try:
-        return float(text) if "_" not in text else math.nan
+        return float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return math.nan
 
@@ -337,6 +337,7 @@ def _count_reader(largest: int) -> Callable[[Element], int | None]:
 _READERS: dict[str, Callable[[Element], Any]] = {
     "ChannelName": lambda element: text_of(element) or None,
     "ChannelType": lambda element: _KINDS.get(text_of(element).lower()),
+    "IlluminationType": lambda element: text_of(element).lower() == "transmitted" or None,
     "ImageResolutionX": _pixel_size_um,
     "ImageSizeX": _count_reader(MAX_IMAGE_SIDE_PX),
     "ImageSizeY": _count_reader(MAX_IMAGE_SIDE_PX),
@@ -358,19 +359,19 @@ def _id_of_entry(element: Element, children: Mapping[str, Element]) -> int | Non
         return None
 
 
-def _kind(values: Mapping[str, str]) -> ChannelKind:
-    kind = _KINDS.get(values.get("ChannelType", "").lower(), "unknown")
-    # Older generations tell only how the light came.
-    if kind == "unknown" and values.get("IlluminationType", "").lower() == "transmitted":
-        return "phase" if "phase" in values.get("ChannelName", "").lower() else "brightfield"
-    return kind
+def _kind(facts: Mapping[str, Any]) -> ChannelKind:
+    if "ChannelType" in facts or not facts.get("IlluminationType"):
+        kind: ChannelKind = facts.get("ChannelType", "unknown")
+        return kind
+    # It may say only how the light came.
+    return "phase" if "phase" in facts.get("ChannelName", "").lower() else "brightfield"
 
 
 def _channel(channel_id: int, facts: Mapping[str, Any]) -> Channel:
     return Channel(
         channel_id,
         name=facts.get("ChannelName", f"Channel {channel_id}"),
-        kind=facts.get("ChannelType", "unknown"),
+        kind=_kind(facts),
         excitation_nm=facts.get("MainExcitationWavelength"),
         emission_nm=facts.get("MainEmissionWavelength"),
         exposure_s=facts.get("ExposureTime"),

@@ -1,6 +1,6 @@
 """Read the XML files of an export, which come from outside: guarded, and in memory that does not grow with the file."""
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -14,11 +14,12 @@ from artifact_mask.location import Location
 
 MAX_XML_BYTES = 2 * 1024**3
 MAX_ELEMENT_BYTES = 16 * 1024**2
-MAX_PROLOG_BYTES = 64 * 1024
+MAX_PROLOG_BYTES = 32 * 1024
 MAX_DEPTH = 64
 
 # A few hundred elements at a time: with more of them alive, the garbage collector takes as long as the parser.
 _CHUNK_BYTES = 8 * 1024
+_LARGEST_CHUNK_BYTES = 1024**2
 _SMALL_BLOCK_BYTES = 1024**2
 
 FoundElement = tuple[str, Element]
@@ -119,27 +120,36 @@ def _read(
     # An element of our own around the document: its child is the root, which can be looked at while it grows.
     top = builder.start("", {})
     parser = XMLParser(target=builder)
+    prolog = _Prolog()
     with _open(file, head_only) as stream:
-        n_read = 0
-        for chunk in _guarded(file, stream):
+        n_read = open_since = 0
+        innermost = top
+        # The longer an element has been open, the more is read at once: expat starts anew on a tag that is incomplete.
+        while chunk := stream.read(min(max(_CHUNK_BYTES, n_read - open_since), _LARGEST_CHUNK_BYTES)):
             n_read += len(chunk)
             if n_read > max_bytes:
                 raise ExportError(_too_large(file, n_read, max_bytes))
-            before = len(top)
-            parser.feed(chunk)
-            if len(top) > before:
-                yield local_name(top[0].tag), Element(top[0].tag, dict(top[0].items()))
-                open_since, innermost = n_read, top
+            harmless = prolog.pass_on(chunk)
+            if not harmless:
+                if n_read > MAX_PROLOG_BYTES:
+                    raise ExportError(f"{file} is not complete XML: no element in its first {n_read} bytes.")
+                continue
+            parser.feed(harmless)
             if len(top):
+                if innermost is top:
+                    yield _begun(top[0])
                 last = yield from _take_complete(file, top, wanted)
                 if last is not innermost:
                     open_since, innermost = n_read, last
-                elif n_read - open_since > MAX_ELEMENT_BYTES:
-                    raise ExportError(
-                        f"{file} has an element <{local_name(last.tag)[:80]}> of more than {MAX_ELEMENT_BYTES} bytes, "
-                        "which no export of Harmony does; it is not read."
-                    )
+            if n_read - open_since > MAX_ELEMENT_BYTES:
+                raise ExportError(
+                    f"{file} has an element <{local_name(innermost.tag)[:80]}> of more than {MAX_ELEMENT_BYTES} bytes, "
+                    "which no export of Harmony does; it is not read."
+                )
+        parser.feed(prolog.finish())
         parser.close()
+    if innermost is top:
+        yield _begun(top[0])
     for child in top[0]:
         yield from _found_in(child, wanted)
 
@@ -150,36 +160,43 @@ def _open(file: Location, head_only: bool) -> IO[bytes]:
     return file.open("rb", block_size=_SMALL_BLOCK_BYTES) if head_only else file.open("rb")
 
 
-def _guarded(file: Location, stream: IO[bytes]) -> Iterator[bytes]:
-    """Content of a file in chunks, none of which reaches beyond the prolog before that has been found harmless."""
-    guard = _Prolog()
-    n_prolog = 0
-    while chunk := stream.read(_CHUNK_BYTES):
-        if not guard.passed:
-            guard.feed(chunk)
-            n_prolog += len(chunk)
-            if not guard.passed and n_prolog > MAX_PROLOG_BYTES:
-                raise ExportError(f"{file} is not complete XML: no element in its first {n_prolog} bytes.")
-        yield chunk
-
-
 class _Prolog:
-    """Watches for what must not stand before the root element."""
+    """Holds a document back until nothing harmful can stand before its root element any more."""
 
     def __init__(self) -> None:
-        self.passed = False
+        self._passed = False
+        self._held = b""
         self._parser = DefusedXMLParser(target=self, forbid_dtd=True)
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self.passed = True
+        self._passed = True
 
-    def feed(self, chunk: bytes) -> None:
+    def pass_on(self, chunk: bytes) -> bytes:
+        """Take the next bytes, and return those that may be parsed."""
+        if self._passed:
+            return chunk
+        self._held += chunk
         start = 0
         # Piece by piece: expat reads on to the end of a piece after a declaration has been refused.
-        while start < len(chunk) and not self.passed:
+        while start < len(chunk) and not self._passed:
             end = chunk.find(b">", start) + 1 or len(chunk)
             self._parser.feed(chunk[start:end])
             start = end
+        return self._release() if self._passed else b""
+
+    def finish(self) -> bytes:
+        """Return what is still held back at the end of the document."""
+        if not self._passed:
+            self._parser.close()
+        return self._release()
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+
+def _begun(element: Element) -> FoundElement:
+    return local_name(element.tag), Element(element.tag, dict(element.items()))
 
 
 def _take_complete(file: Location, top: Element, wanted: frozenset[str]) -> Generator[FoundElement, None, Element]:

@@ -146,7 +146,8 @@ class _Ngff05(Layout):
         return StoredArray(tuple(array["shape"]), array["data_type"], tuple(array["dimension_names"]))
 
     def plane_file(self, index: Sequence[int]) -> str:
-        return f"c/{'/'.join(map(str, index))}/0/0"
+        # All planes of a level in one folder: with "/" each would have three of its own, which cost more than its file.
+        return f"c.{'.'.join(map(str, index))}.0.0"
 
     def encode(self, plane: NDArray[Any], chunk: tuple[int, int], codec: PlaneCodec) -> bytes:
         return encode_shard(plane, chunk, codec)
@@ -226,6 +227,7 @@ def _zarr_json(shape: tuple[int, ...], chunk: tuple[int, int], axes: str, codec:
             zarr.codecs.Crc32cCodec(),
         ),
         fill_value=0,
+        chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=tuple(axes),
     )
     return bytes(documents["zarr.json"].to_bytes())

@@ -127,7 +127,9 @@ def resolve_image(image_folder: Location, url: str) -> Location:
     if not isinstance(image_folder, Path) or not isinstance(found, Path):
         return found
     try:
-        leads_out = found.exists() and not found.resolve().is_relative_to(image_folder.resolve())
+        # A name without folders, which is the rule, leads out only if it is a link itself.
+        followed = found.is_symlink() if found.parent == image_folder else True
+        leads_out = followed and found.exists() and not found.resolve().is_relative_to(image_folder.resolve())
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"{url[:80]!r} cannot be the name of a file: {error}") from error
     if leads_out:
