@@ -12,7 +12,7 @@ from upath import UPath
 
 from artifact_mask.errors import ConfigError
 from artifact_mask.location import LocalPath, StoreLocation
-from artifact_mask.metadata import FlatField, NgffVersion
+from artifact_mask.metadata import FlatField, Harmony, NgffVersion
 
 Config = TypeVar("Config", bound="Frozen")
 
@@ -184,6 +184,11 @@ class SimulateConfig(Frozen):
     fields: int = Field(default=4, ge=1, le=999, description="Fields of view of each well.")
     size: int = Field(default=1080, ge=64, le=2160, description="Side of a field, in pixels.")
     channels: int = Field(default=1, ge=1, le=5, description="Brightfield, then nuclei, then further fluorescence.")
+    planes: int = Field(default=1, ge=1, le=99, description="Planes of a stack; the middle one is in focus.")
+    timepoints: int = Field(default=1, ge=1, le=99, description="Times that each field is taken.")
+    harmony: Harmony = Field(
+        default="v5", description="Generation of the software whose export is imitated: v4, v5, v6, v7 or columbus."
+    )
     seed: int = Field(default=0, ge=0, description="Seed; the same seed writes the same bytes.")
     pixel_size_um: float = Field(default=0.3, ge=0.1, le=2.0, description="Side of a pixel, in micrometre.")
 

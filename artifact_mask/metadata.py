@@ -8,6 +8,8 @@ from typing import Any, Literal
 ChannelKind = Literal["brightfield", "phase", "fluorescence", "unknown"]
 
 NgffVersion = Literal["0.4", "0.5"]
+Harmony = Literal["v4", "v5", "v6", "v7", "columbus"]
+"""Generations of the microscope's software, and Columbus."""
 """Version of OME-NGFF that a plate is written in."""
 
 FlatField = Literal["none", "harmony"]

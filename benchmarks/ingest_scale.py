@@ -25,8 +25,9 @@ import numpy as np
 import psutil
 
 from artifact_mask.config import ClusterConfig, IngestConfig
+from artifact_mask.io.harmony_index_writer import image_name, write_index
 from artifact_mask.io.operetta_folder import find_measurements
-from artifact_mask.io.operetta_writer import image_name, write_index, write_plane
+from artifact_mask.io.operetta_writer import write_plane
 from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.progress import Silent

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask.io.operetta_writer import Instrument, image_name, write_index, write_plane
-from artifact_mask.metadata import Acquisition, Channel, Field, PlaneIndex, Plate, Well
+from artifact_mask.io.harmony_index_writer import GENERATIONS, image_name, page_of, stack_name, write_index
+from artifact_mask.io.operetta_writer import write_pages, write_plane
+from artifact_mask.metadata import Acquisition, Channel, Field, Harmony, PlaneIndex, Plate, Well
 
 BRIGHTFIELD = Channel(1, "Brightfield", "brightfield", 740.0)
 CHANNELS = (
@@ -117,19 +118,30 @@ def plane_pixels(plate: Plate, place: Place) -> NDArray[np.uint16]:
     return np.random.default_rng(seed).integers(0, 4000, shape, np.uint16) + np.uint16(1000 * (1 + place.plane[1]))
 
 
-def write_export(folder: Path, plate: Plate, *, skip: Collection[str] = (), index: bool = True) -> Path:
-    """Write a HarmonyV5 measurement, without the files named in ``skip``, and return its folder."""
+def write_export(
+    folder: Path, plate: Plate, *, skip: Collection[str] = (), index: bool = True, harmony: Harmony = "v5"
+) -> Path:
+    """Write a measurement, without the files named in ``skip``, and return its folder."""
+    (acquisition,) = plate.acquisitions
+    stacks: dict[str, dict[int, Place]] = {}
     for place in places(plate):
-        if place.file not in skip:
-            write_plane(folder, place.file, plane_pixels(plate, place), plate.acquisitions[0].pixel_size_um)
+        if GENERATIONS[harmony].stacked:
+            name = stack_name(place.well, place.field.field_id)
+            stacks.setdefault(name, {})[page_of(acquisition, place.plane)] = place
+        elif place.file not in skip:
+            write_plane(folder, place.file, plane_pixels(plate, place), acquisition.pixel_size_um)
+    for name, pages in stacks.items():
+        if name not in skip:
+            planes = [plane_pixels(plate, pages[page]) for page in sorted(pages)]
+            write_pages(folder, name, planes, acquisition.pixel_size_um)
     if index:
-        write_index(folder, plate, Instrument())
+        write_index(folder, plate, harmony=harmony)
     return folder
 
 
 def index_bytes(folder: Path, plate: Plate) -> bytes:
     """Write the index of a plate alone, and return its content."""
-    return write_index(folder, plate, Instrument()).read_bytes()
+    return write_index(folder, plate).read_bytes()
 
 
 def parse_index(content: bytes) -> ElementTree.Element:

@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from reading import read_export
 
 from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
-from artifact_mask.io.operetta import read_export
-from artifact_mask.io.operetta_writer import (
-    TRUTH_ILLUMINATION_STEP,
-    Instrument,
-    Layer,
-    image_name,
-    write_assay_layout,
-    write_index,
-    write_plane,
-)
+from artifact_mask.io.harmony_index_writer import image_name, write_index
+from artifact_mask.io.operetta_writer import TRUTH_ILLUMINATION_STEP, Layer, write_assay_layout, write_plane
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
 from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows import simulate as workflow
@@ -253,8 +246,8 @@ def test_upwards_y_of_harmony_is_the_negative_of_the_image_y(tmp_path):
 
 def test_brightfield_has_an_identity_profile_and_fluorescence_a_polynomial(tmp_path):
     channels = (Channel(1, "Brightfield", "brightfield"), Channel(2, "GFP", "fluorescence"))
-    instrument = Instrument(profiles={2: FLUORESCENCE_SHADING})
-    index = ElementTree.parse(write_index(tmp_path, small_plate(channels=channels), instrument))
+    profiles = {2: FLUORESCENCE_SHADING}
+    index = ElementTree.parse(write_index(tmp_path, small_plate(channels=channels), profiles=profiles))
     brightfield, fluorescence = (p.text for p in index.iterfind(".//h:FlatfieldProfile", NS))
     assert "Profile: {Type: Identity}" in brightfield
     assert "Coefficients: [[1.1], [0.06, -0.04], [-0.6, 0, -0.6]], Dims: [10, 8]" in fluorescence

@@ -16,6 +16,7 @@ NOISE_GAIN = 1.62
 FLUORESCENCE_SHADING = ((1.1,), (0.06, -0.04), (-0.6, 0.0, -0.6))
 """Shading of every fluorescence channel, of mean 1: ``[n][j]`` is the coefficient of ``u**(n-j) * v**j`` where ``u``
 and ``v`` run from -0.5 to 0.5 along x and y, as in Harmony's flat-field profiles."""
+DENOISING_PX = 0.7
 
 
 def image_thin_object(
@@ -142,6 +143,28 @@ def expose(expected: NDArray[np.float32], rng: np.random.Generator, *, gain: flo
     noise *= np.sqrt(np.maximum(expected, 16)) * np.float32(gain)
     noise += expected
     return np.clip(noise.round(), 1, 65535).astype(np.uint16)
+
+
+def retake(image: NDArray[np.uint16], rng: np.random.Generator, *, defocus_px: float = 0.0) -> NDArray[np.uint16]:
+    """Take an image again: the same object, out of focus by a Gaussian, with noise of its own.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)``, as it was taken the first time.
+    rng
+        Source of randomness.
+    defocus_px
+        Standard deviation of the blur in pixels.
+
+    Returns
+    -------
+    NDArray[np.uint16]
+        ``(y, x)``.
+    """
+    # A narrow Gaussian takes most of the first noise away, and little of the object.
+    expected = ndimage.gaussian_filter(image.astype(np.float32), max(DENOISING_PX, defocus_px))
+    return expose(expected, rng)
 
 
 def splat(shape: tuple[int, int], points: NDArray[np.float32], *, sigma_px: float) -> NDArray[np.float32]:

@@ -5,32 +5,32 @@ import io
 import math
 import os
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.files import write_atomically
-from artifact_mask.io.operetta_writer import (
-    Instrument,
-    Layer,
-    image_name,
-    write_assay_layout,
-    write_index,
-    write_plane,
-    write_truth,
-)
+from artifact_mask.io.harmony_index_writer import GENERATIONS, image_name, stack_name, write_index
+from artifact_mask.io.operetta_writer import Layer, write_assay_layout, write_pages, write_plane, write_truth
 from artifact_mask.kernels.scene import draw_scene
-from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
-from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Plate, Well
+from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING, retake
+from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Harmony, PlaneIndex, Plate, Well
 from artifact_mask.workflows.progress import Progress, Silent
 
 TOP_CONCENTRATION_UM = 10.0
 """Concentration, in micromolar, of the wells of dose 1."""
+
+Z_STEP_UM, T_STEP_S = 2.0, 600.0
+"""Between planes and timepoints."""
+BLUR_PER_UM = 0.25
+"""Standard deviation of the blur, in micrometre, for each micrometre out of focus."""
 
 COMPOUND, CONTROL = "Compound A", "DMSO"
 
@@ -114,8 +114,8 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
             try:
                 for row in pool.map(_draw_field, tasks):
                     rows.append(row)
-                    progress.advance(1, 0, config.channels * config.size**2 * PIXEL_BYTES)
-                _finish(folder, plate, doses, rows)
+                    progress.advance(1, 0, plate.acquisitions[0].n_planes * config.size**2 * PIXEL_BYTES)
+                _finish(folder, plate, doses, rows, harmony=config.harmony)
             except OSError as error:
                 raise StorageError(
                     f"{folder} cannot be written: {error}. Make room, or give another destination; then remove the "
@@ -124,12 +124,14 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
     return folders
 
 
-def _finish(folder: Path, plate: Plate, doses: dict[tuple[int, int], float], rows: list[_Row]) -> None:
+def _finish(
+    folder: Path, plate: Plate, doses: dict[tuple[int, int], float], rows: list[_Row], *, harmony: Harmony
+) -> None:
     """Write what describes the images, the index last."""
     _write_table(folder / "Truth" / "fields.csv", rows)
     write_assay_layout(folder, plate, _layers(doses))
     profiles = {channel.channel_id: FLUORESCENCE_SHADING for channel in plate.acquisitions[0].channels[1:]}
-    write_index(folder, plate, Instrument(profiles=profiles))
+    write_index(folder, plate, harmony=harmony, profiles=profiles)
 
 
 def _draw_field(task: _Task) -> _Row:
@@ -144,8 +146,14 @@ def _draw_field(task: _Task) -> _Row:
         n_channels=config.channels,
         pixel_size_um=config.pixel_size_um,
     )
-    for channel, plane in zip(CHANNELS, scene.image, strict=False):
-        write_plane(task.folder, image_name(well, field_id, channel.channel_id), plane, config.pixel_size_um)
+    planes = _take(task, scene.image)
+    if GENERATIONS[config.harmony].stacked:
+        pages = (plane for _, plane in planes)
+        write_pages(task.folder, stack_name(well, field_id), pages, config.pixel_size_um)
+    else:
+        for (t, c, z), plane in planes:
+            name = image_name(well, field_id, CHANNELS[c].channel_id, t=t, z=z)
+            write_plane(task.folder, name, plane, config.pixel_size_um)
     write_truth(
         task.folder,
         Path(image_name(well, field_id, CHANNELS[0].channel_id)).stem,
@@ -162,6 +170,18 @@ def _draw_field(task: _Task) -> _Row:
         round(float(np.mean(scene.artifacts > 0)), 8),
         int(sum(ndimage.label(scene.artifacts == kind)[1] for kind in (1, 2, 3))),
     )
+
+
+def _take(task: _Task, images: NDArray[np.uint16]) -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
+    """Planes of a field in the order of time, depth and channel; the drawn one is the middle plane of the first."""
+    config, middle = task.config, task.config.planes // 2
+    for t, z, c in np.ndindex(config.timepoints, config.planes, config.channels):
+        if (t, z) == (0, middle):
+            yield (t, c, z), images[c]
+            continue
+        seed = (config.seed, task.plate_number, task.well.row, task.well.column, task.field_id, 1 + t, z, c)
+        defocus_px = abs(z - middle) * Z_STEP_UM * BLUR_PER_UM / config.pixel_size_um
+        yield (t, c, z), retake(images[c], np.random.default_rng(seed), defocus_px=defocus_px)
 
 
 def _layout(config: SimulateConfig) -> tuple[tuple[Well, ...], dict[tuple[int, int], float], tuple[int, int]]:
@@ -209,12 +229,15 @@ def _fields(config: SimulateConfig) -> tuple[Field, ...]:
 
 
 def _plate(config: SimulateConfig, number: int, name: str, wells: tuple[Well, ...], size: tuple[int, int]) -> Plate:
-    identity = f"artmask-simulation/{config.model_dump_json(exclude={'dest'})}/{number}"
+    # What has been added since is left out where it is as it was, so that the same plate stays the same.
+    added = {name for name in ("planes", "timepoints") if getattr(config, name) == 1}
+    identity = f"artmask-simulation/{config.model_dump_json(exclude={'dest', 'harmony', *added})}/{number}"
     acquisition = Acquisition(
         measurement_id=str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),
-        shape=(1, config.channels, 1, config.size, config.size),
+        shape=(config.timepoints, config.channels, config.planes, config.size, config.size),
         pixel_size_um=config.pixel_size_um,
-        z_step_um=1.0,
+        z_step_um=Z_STEP_UM,
+        t_step_s=T_STEP_S,
         channels=CHANNELS[: config.channels],
         wells=wells,
     )

@@ -50,6 +50,11 @@ def simulate(
     fields: Annotated[int | None, typer.Option(help="Fields of view per well [default: 4].")] = None,
     size: Annotated[int | None, typer.Option(help="Side of a field in pixels [default: 1080].")] = None,
     channels: Annotated[int | None, typer.Option(help="Channels; the first is brightfield [default: 1].")] = None,
+    planes: Annotated[int | None, typer.Option(help="Planes of a stack [default: 1].")] = None,
+    timepoints: Annotated[int | None, typer.Option(help="Times that each field is taken [default: 1].")] = None,
+    harmony: Annotated[
+        str | None, typer.Option(help="Whose export to imitate: v4, v5, v6, v7 or columbus [default: v5].")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes [default: 0].")] = None,
     config: ConfigFile = None,
 ) -> None:
@@ -65,6 +70,9 @@ def simulate(
         "fields": fields,
         "size": size,
         "channels": channels,
+        "planes": planes,
+        "timepoints": timepoints,
+        "harmony": harmony,
         "seed": seed,
     }
     settings = load_config(SimulateConfig, config, given)
