@@ -124,7 +124,9 @@ def test_columbus_numbers_the_pages_of_a_field_from_0(tmp_path: Path) -> None:
     assert sorted(int(url.attrib["BufferNo"]) for url in urls) == list(range(8))
 
 
-@pytest.mark.parametrize(("harmony", "real"), [("v5", "phenix-v5/Index.idx.xml"), ("v7", "phenix-v7/Index.xml")])
+@pytest.mark.parametrize(
+    ("harmony", "real"), [("v5", "operetta-cls-v5/Images/Index.idx.xml"), ("v7", "phenix-v7/Index.xml")]
+)
 def test_elements_are_those_of_a_real_index_and_in_its_order(
     tmp_path: Path, shared_data: Path, harmony: Harmony, real: str
 ) -> None:

@@ -33,6 +33,7 @@ from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import beside, hold_plate
 from artifact_mask.errors import ConfigError, LeaseError, PlateError, StorageError
 from artifact_mask.io.ome_zarr import open_level
+from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.io.tables import read_table
 from artifact_mask.location import Location, to_location
 from artifact_mask.workflows import campaign
@@ -90,8 +91,8 @@ def in_store(store: ObjectStore, export: Path) -> Location:
     return plate
 
 
-def ingest_into(plate: Location, export: Path) -> Summary:
-    return ingest(IngestConfig(exports=export, dest=plate, fields_per_unit=1, cluster=CLUSTER))
+def ingest_into(plate: Location, export: Location) -> Summary:
+    return ingest(IngestConfig(exports=(export,), dest=plate, fields_per_unit=1, cluster=CLUSTER))
 
 
 def run_on(*plates: Location) -> Summary:
@@ -114,6 +115,54 @@ def test_every_file_equals_that_of_a_plate_on_disk(in_store: Location, on_disk: 
         (on_disk / "B" / "3" / "0" / name).is_file()
         for name in ("labels/artifacts/0/c.0.0.0.0", "masked/0/c.0.0.0.0.0")
     )
+
+
+@pytest.fixture(scope="module")
+def export_in_store(store: ObjectStore, export: Path) -> Location:
+    """The same export, in the store."""
+    place = store.root("exports/one")
+    place.fs.put(f"{export}/", place.path, recursive=True)
+    return place
+
+
+def test_an_export_in_the_store_makes_the_same_plate(
+    store: ObjectStore, export_in_store: Location, on_disk: Path, tmp_path: Path
+) -> None:
+    assert ingest_into(tmp_path / "plate.zarr", export_in_store).is_whole
+    found = contents(tmp_path / "plate.zarr")
+    expected = {name: content for name, content in contents(on_disk).items() if name in found}
+    pixels = [name for name in expected if "/c." in name and not name.startswith("tables")]
+    assert len(pixels) >= PLATE.n_fields * 2
+    assert {name: found[name] for name in pixels} == {name: expected[name] for name in pixels}
+
+
+def test_every_measurement_below_a_prefix_is_found(
+    store: ObjectStore, export_in_store: Location, tmp_path: Path
+) -> None:
+    summary = ingest(IngestConfig(exports=(store.root("exports"),), dest=store.root("screen"), cluster=CLUSTER))
+    assert summary.is_whole
+    assert list(summary.outputs) == ["plate", "fields table", "wells table"]
+    assert [path.name for path in find_plates([store.root("screen")])] == ["plate-1.zarr"]
+
+
+def test_an_export_is_read_over_a_bad_connection(store: ObjectStore, export_in_store: Location, tmp_path: Path) -> None:
+    with store.spoiling(every_tenth([UNAVAILABLE, *CUTS])) as spoilt:
+        summary = ingest_into(tmp_path / "plate.zarr", export_in_store)
+    assert summary.failures == ()
+    assert spoilt
+    for place in places(PLATE):
+        image = open_level(tmp_path / "plate.zarr" / place.well.path / str(place.field.index))
+        np.testing.assert_array_equal(np.asarray(image[place.plane]), plane_pixels(PLATE, place))
+
+
+def test_an_image_that_the_store_lacks_is_a_missing_plane(store: ObjectStore, export: Path, tmp_path: Path) -> None:
+    place = store.root("exports-damaged/one")
+    place.fs.put(f"{export}/", place.path, recursive=True)
+    lost = next(places(PLATE)).file
+    place.fs.rm((place / "Images" / lost).path)
+    summary = ingest_into(tmp_path / "plate.zarr", place)
+    (failure,) = summary.failures
+    assert f"{lost} is missing" in failure.error
 
 
 def test_pixels_and_tables_are_read_back(in_store: Location, on_disk: Path) -> None:
