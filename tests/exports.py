@@ -19,27 +19,6 @@ CHANNELS = (
     Channel(3, "Alexa 488", "fluorescence", 488.0, 522.0),
     Channel(4, "Alexa 647", "fluorescence", 640.0, 706.0),
 )
-_CHANNEL_TAGS = (
-    "ChannelName",
-    "ImageType",
-    "AcquisitionType",
-    "IlluminationType",
-    "ChannelType",
-    "ImageResolutionX",
-    "ImageResolutionY",
-    "ImageSizeX",
-    "ImageSizeY",
-    "BinningX",
-    "BinningY",
-    "MaxIntensity",
-    "CameraType",
-    "MainExcitationWavelength",
-    "MainEmissionWavelength",
-    "ObjectiveMagnification",
-    "ObjectiveNA",
-    "ExposureTime",
-    "OrientationMatrix",
-)
 
 
 class Place(NamedTuple):
@@ -139,9 +118,9 @@ def write_export(
     return folder
 
 
-def index_bytes(folder: Path, plate: Plate) -> bytes:
+def index_bytes(folder: Path, plate: Plate, *, harmony: Harmony = "v5") -> bytes:
     """Write the index of a plate alone, and return its content."""
-    return write_index(folder, plate).read_bytes()
+    return write_index(folder, plate, harmony=harmony).read_bytes()
 
 
 def parse_index(content: bytes) -> ElementTree.Element:
@@ -177,24 +156,3 @@ def as_generation(content: bytes, namespace: str, *, first_timepoint: int = 0) -
     for element in root.iter():
         element.tag = f"{{{namespace}}}{local_name(element)}"
     return ElementTree.tostring(root, encoding="utf-8", default_namespace=None)
-
-
-def as_harmony7(content: bytes) -> bytes:
-    """Turn a HarmonyV5 index into HarmonyV7's form: channel metadata in a Map, timepoints from 1."""
-    root = parse_index(content)
-    (maps,) = children(root, "Maps")
-    described = ElementTree.SubElement(maps, "Map")
-    seen: set[str] = set()
-    for image in children(root, "Images", "Image"):
-        (channel,) = children(image, "ChannelID")
-        entry = ElementTree.Element("Entry", ChannelID=channel.text or "")
-        for child in list(image):
-            if local_name(child) in _CHANNEL_TAGS:
-                image.remove(child)
-                entry.append(child)
-        if entry.attrib["ChannelID"] not in seen:
-            described.append(entry)
-            seen.add(entry.attrib["ChannelID"])
-    root.set("Version", "2")
-    plain = ElementTree.tostring(root, encoding="utf-8")
-    return as_generation(plain, "43B2A954-E3C3-47E1-B392-6635266B0DD3/HarmonyV7", first_timepoint=1)

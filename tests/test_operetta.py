@@ -11,7 +11,6 @@ import tifffile
 from exports import (
     CHANNELS,
     as_generation,
-    as_harmony7,
     children,
     index_bytes,
     make_plate,
@@ -118,22 +117,6 @@ def test_every_generation_and_base_of_timepoints_gives_the_same_plate(
     export = read_export(save(tmp_path, content))
     assert_same_plate(export.plate, small_screen())
     assert export.measurements[0].sources == read_export(save(tmp_path, screen)).measurements[0].sources
-
-
-def test_harmony_7_describes_its_channels_in_a_map(tmp_path: Path, screen: bytes) -> None:
-    content = as_harmony7(screen)
-    assert not any(children(image, "ChannelName") for image in children(parse_index(content), "Images", "Image"))
-    assert_same_plate(read_export(save(tmp_path, content, "Index.xml")).plate, small_screen())
-
-
-def test_the_map_of_channels_is_found_wherever_it_stands(tmp_path: Path, screen: bytes) -> None:
-    root = parse_index(as_harmony7(screen))
-    (maps,) = children(root, "Maps")
-    maps[:] = reversed(maps[:])
-    root.remove(maps)
-    root.append(maps)  # after the images
-    export = read_export(save(tmp_path, ElementTree.tostring(root)))
-    assert export.plate.acquisitions[0].channels == read_export(save(tmp_path, screen)).plate.acquisitions[0].channels
 
 
 def test_an_index_above_the_images_finds_them(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_run_that_died_is_resumed_and_only_what_is_missing_is_done(
 def test_an_ingest_that_is_killed_is_resumed(store: ObjectStore, export: Path, on_disk: Path, tmp_path: Path) -> None:
     plate = store.root("killed/plate.zarr")
     config = tmp_path / "config.yaml"
-    config.write_text(f"export: {export}\nplate: {plate}\nfields_per_unit: 1\ncluster: {{workers: 1}}\n")
+    config.write_text(f"exports: [{export}]\ndest: {plate}\nfields_per_unit: 1\ncluster: {{workers: 1}}\n")
     command = [
         sys.executable,
         "-c",
