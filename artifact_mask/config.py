@@ -178,7 +178,7 @@ class VerifyConfig(Frozen):
 class SimulateConfig(Frozen):
     """Draw a synthetic campaign, exported as by Harmony, with the truth about every field."""
 
-    dest: Path = Field(description="Folder to write the plates into, one folder a plate.")
+    dest: Path = Field(description="Folder to write the plates into, one folder a measurement.")
     plates: int = Field(default=1, ge=1, le=999, description="Number of plates.")
     wells: int = Field(default=6, ge=1, le=384, description="Wells of each plate: controls and a dilution series.")
     fields: int = Field(default=4, ge=1, le=999, description="Fields of view of each well.")
@@ -186,6 +186,9 @@ class SimulateConfig(Frozen):
     channels: int = Field(default=1, ge=1, le=5, description="Brightfield, then nuclei, then further fluorescence.")
     planes: int = Field(default=1, ge=1, le=99, description="Planes of a stack; the middle one is in focus.")
     timepoints: int = Field(default=1, ge=1, le=99, description="Times that each field is taken.")
+    measurements: int = Field(
+        default=1, ge=1, le=99, description="Measurements of each plate; several get folders named as Harmony does."
+    )
     harmony: Harmony = Field(
         default="v5", description="Generation of the software whose export is imitated: v4, v5, v6, v7 or columbus."
     )

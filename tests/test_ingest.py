@@ -204,7 +204,7 @@ def test_a_mended_field_is_read_again_and_no_other(
     assert len(summary.failures) == len(DAMAGE) - 1
     failing = {root / p.well.path / str(p.field.index) for p in places_of.values()}
     after = states(root)
-    untouched = {f for f in before if "0" in f.parts and "c" in f.parts and not failing & set(f.parents)}
+    untouched = {f for f in before if f.name.startswith("c.") and f.parent.name == "0" and not failing & set(f.parents)}
     assert len(untouched) == 2 * 2
     assert all(before[file] == after[file] for file in untouched)
     assert_whole(root, plate, without=tuple(p.file for kind, p in places_of.items() if kind != "cut off"))

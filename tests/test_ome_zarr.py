@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -157,21 +159,32 @@ def test_yaozarrs_accepts_labels_and_masked_images(masked: Path, ngff: NgffVersi
             yaozarrs.validate_zarr_store(folder / "labels")
 
 
-@foreign
-def test_ome_zarr_models_accept_the_plate_and_its_images(masked: Path, ngff: NgffVersion) -> None:
-    import ome_zarr_models.v04
-    import ome_zarr_models.v05
+OME_ZARR_MODELS = """
+import sys
+from pathlib import Path
 
-    models = {"0.4": ome_zarr_models.v04, "0.5": ome_zarr_models.v05}[ngff]
-    plate = models.HCS.from_zarr(zarr.open_group(masked, mode="r"))
-    described = plate.attributes if ngff == "0.4" else plate.ome_attributes
-    assert described.plate.name == "screen"
-    for folder, _ in field_folders(masked):
-        models.Well.from_zarr(zarr.open_group(folder.parent, mode="r"))
-        for image in (folder, folder / "masked"):
-            models.Image.from_zarr(zarr.open_group(image, mode="r"))
-        models.Labels.from_zarr(zarr.open_group(folder / "labels", mode="r"))
-        models.ImageLabel.from_zarr(zarr.open_group(folder / "labels" / "artifacts", mode="r"))
+import ome_zarr_models.v04, ome_zarr_models.v05, zarr
+
+root, ngff, *fields = sys.argv[1:]
+models = {"0.4": ome_zarr_models.v04, "0.5": ome_zarr_models.v05}[ngff]
+plate = models.HCS.from_zarr(zarr.open_group(root, mode="r"))
+assert (plate.attributes if ngff == "0.4" else plate.ome_attributes).plate.name == "screen"
+for field in map(Path, fields):
+    models.Well.from_zarr(zarr.open_group(field.parent, mode="r"))
+    for image in (field, field / "masked"):
+        models.Image.from_zarr(zarr.open_group(image, mode="r"))
+    models.Labels.from_zarr(zarr.open_group(field / "labels", mode="r"))
+    models.ImageLabel.from_zarr(zarr.open_group(field / "labels" / "artifacts", mode="r"))
+"""
+
+
+def test_ome_zarr_models_accept_the_plate_and_its_images(masked: Path, ngff: NgffVersion) -> None:
+    # In a process of its own: after other packages have made models of the same names, its own do not match each other.
+    fields = [str(folder) for folder, _ in field_folders(masked)]
+    assert len(fields) == 5
+    command = [sys.executable, "-c", OME_ZARR_MODELS, str(masked), ngff, *fields]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @foreign

@@ -14,7 +14,14 @@ from reading import read_export
 from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.harmony_index_writer import image_name, write_index
-from artifact_mask.io.operetta_writer import TRUTH_ILLUMINATION_STEP, Layer, write_assay_layout, write_plane
+from artifact_mask.io.operetta_folder import find_measurements
+from artifact_mask.io.operetta_writer import (
+    TRUTH_ILLUMINATION_STEP,
+    Layer,
+    write_assay_layout,
+    write_ffc_profile,
+    write_plane,
+)
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
 from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows import simulate as workflow
@@ -267,7 +274,90 @@ def test_what_was_written_plane_by_plane_is_read_back(tmp_path):
     np.testing.assert_array_equal(written, np.full((8, 10), 100))
 
 
-@pytest.mark.parametrize("wrong", [{"wells": 385}, {"size": 32}, {"channels": 0}, {"fields": 0}, {"shape": 3}])
+SMALL = {"wells": 2, "fields": 1, "size": 64, "channels": 2}
+
+
+@pytest.fixture(scope="module")
+def measured_twice(tmp_path_factory):
+    dest = tmp_path_factory.mktemp("twice")
+    return simulate(SimulateConfig(dest=dest, measurements=2, **SMALL))
+
+
+def test_measurements_of_a_plate_lie_side_by_side_and_are_named_as_harmony_does(measured_twice):
+    assert [folder.name for folder in measured_twice] == [
+        "Plate01__2026-01-05T09_00_00-Measurement 1",
+        "Plate01__2026-01-06T09_00_00-Measurement 2",
+    ]
+    found, problems = find_measurements(measured_twice[0].parent)
+    assert not problems
+    assert [(one.folder, one.plate_name) for one in found] == [(folder, "Plate01") for folder in measured_twice]
+    (first,), (second,) = (read_export(folder).plate.acquisitions for folder in measured_twice)
+    assert first.measurement_id != second.measurement_id
+    assert [first.started, second.started] == ["2026-01-05T09:00:00+00:00", "2026-01-06T09:00:00+00:00"]
+
+
+def test_the_first_of_several_measurements_is_the_only_one_of_one(measured_twice, tmp_path):
+    (only,) = simulate(SimulateConfig(dest=tmp_path, **SMALL))
+    assert digests(only) == digests(measured_twice[0])
+
+
+def test_a_further_measurement_has_the_same_objects_and_noise_of_its_own(measured_twice):
+    first, second = ({k: v for k, v in digests(folder).items() if "Index" not in k} for folder in measured_twice)
+    assert first.keys() == second.keys()
+    differing = {name for name in first if first[name] != second[name]}
+    assert differing == {name for name in first if name.startswith("Images/")}
+    name = "Images/r02c02f01p01-ch1sk1fk1fl1.tiff"
+    one, other = (tifffile.imread(folder / name).astype(float) for folder in measured_twice)
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(("harmony", "n_profiles"), [("v5", 0), ("v7", 1)])
+def test_harmony_7_keeps_the_profiles_of_the_index_in_a_file_too(tmp_path, harmony, n_profiles):
+    (folder,) = simulate(SimulateConfig(dest=tmp_path, harmony=harmony, **SMALL))
+    files = sorted(folder.glob("FFC_Profile/*"))
+    assert [file.name for file in files] == ["FFC_Profile_Measurement 1.xml"][:n_profiles]
+    for file in files:
+        texts = [[e.text for e in ElementTree.parse(f).iter() if "Flat" in e.tag] for f in (folder / "Index.xml", file)]
+        assert len(texts[0]) == 2
+        assert texts[0] == texts[1]
+
+
+def test_a_stand_alone_profile_has_the_elements_of_a_real_one_in_its_order(tmp_path, shared_data):
+    real = shared_data / "operetta" / "ffc-profile" / "FFC_Profile_Measurement 2.xml"
+    plate = small_plate(channels=[Channel(i, f"Alexa {i}", "fluorescence") for i in (1, 2, 3, 4)])
+    ours = write_ffc_profile(tmp_path, plate, number=2, profiles={2: FLUORESCENCE_SHADING})
+    assert ours.relative_to(tmp_path).as_posix() == f"FFC_Profile/{real.name}"
+    assert ours.read_bytes()[:3] == real.read_bytes()[:3] == b"\xef\xbb\xbf"
+    first, second = ([(e.tag, e.attrib) for e in ElementTree.parse(file).iter()] for file in (ours, real))
+    assert first == second
+
+
+@pytest.mark.parametrize("harmony", ["v5", "v7", "columbus"])
+def test_channels_of_a_stack_are_focused_at_heights_of_their_own(tmp_path, harmony):
+    (folder,) = simulate(SimulateConfig(dest=tmp_path, harmony=harmony, planes=3, **SMALL))
+    (index,) = (file for file in folder.rglob("*.xml") if "Index" in file.name and "Measurement" not in file.name)
+    heights = {}
+    for image in ElementTree.parse(index).iterfind(".//{*}Images/{*}Image"):
+        channel, plane = (int(image.find(f"{{*}}{tag}").text) for tag in ("ChannelID", "PlaneID"))
+        z, above = (float(image.find(f"{{*}}{tag}").text) for tag in ("PositionZ", "AbsPositionZ"))
+        heights[channel, plane] = round(z * 1e6, 3)
+        assert above - z == pytest.approx(0.1375)
+    assert heights == {(1, 1): 0, (1, 2): 2, (1, 3): 4, (2, 1): 3, (2, 2): 5, (2, 3): 7}
+    (acquisition,) = read_export(folder).plate.acquisitions
+    assert (acquisition.shape[2], acquisition.z_step_um) == (3, pytest.approx(2.0))
+
+
+def test_pixels_of_harmony_4_fit_into_its_14_bits(tmp_path):
+    folders = [simulate(SimulateConfig(dest=tmp_path / h, harmony=h, **SMALL))[0] for h in ("v4", "v5")]
+    for path in (folders[0] / "Images").glob("*.tiff"):
+        small, large = (tifffile.imread(folder / "Images" / path.name) for folder in folders)
+        assert (small.dtype, small.max() <= 16383) == (np.uint16, True)
+        np.testing.assert_array_equal(small, large // 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"wells": 385}, {"size": 32}, {"channels": 0}, {"fields": 0}, {"harmony": "v8"}, {"shape": 3}]
+)
 def test_configuration_out_of_bounds_is_refused(tmp_path, wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         SimulateConfig(dest=tmp_path, **wrong)

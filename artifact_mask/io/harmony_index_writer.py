@@ -105,7 +105,12 @@ def stack_name(well: Well, field_id: int) -> str:
 
 
 def write_index(
-    folder: Path, plate: Plate, *, harmony: Harmony = "v5", profiles: Mapping[int, Profile] | None = None
+    folder: Path,
+    plate: Plate,
+    *,
+    harmony: Harmony = "v5",
+    profiles: Mapping[int, Profile] | None = None,
+    focus_um: Mapping[int, float] | None = None,
 ) -> Path:
     """Write the index of a plate's only acquisition.
 
@@ -119,13 +124,15 @@ def write_index(
         Generation of the software.
     profiles
         Flat field by channel number; channels without one get the Identity.
+    focus_um
+        How much higher than the others a channel is focused, by its number, in micrometre.
 
     Returns
     -------
     Path
         The index.
     """
-    writer = _Writer(plate, GENERATIONS[harmony], profiles or {})
+    writer = _Writer(plate, GENERATIONS[harmony], profiles or {}, focus_um or {})
     path = folder / writer.generation.index
     write_atomically(path, (BOM + "\r\n".join(writer.lines())).encode("utf-8"))
     if writer.generation.stacked:
@@ -137,11 +144,14 @@ def write_index(
 class _Writer:
     """Lines of an index."""
 
-    def __init__(self, plate: Plate, generation: Generation, profiles: Mapping[int, Profile]) -> None:
+    def __init__(
+        self, plate: Plate, generation: Generation, profiles: Mapping[int, Profile], focus_um: Mapping[int, float]
+    ) -> None:
         (self.acquisition,) = plate.acquisitions
         self.plate = plate
         self.generation = generation
         self._profiles = profiles
+        self._focus_um = focus_um
         self._started = datetime.fromisoformat(self.acquisition.started or _STARTED)
         self._of_channel = [
             _channel_values(self.acquisition, channel, generation) for channel in self.acquisition.channels
@@ -207,7 +217,7 @@ class _Writer:
         """Values of each channel in each Map: flat fields first, what tells of the channels where it belongs."""
         shape, foreground = self.acquisition.shape[-2:], self.generation.profiles_foreground
         yield [
-            {"FlatfieldProfile": _flat_field(c, shape, self._profiles.get(c.channel_id), foreground=foreground)}
+            {"FlatfieldProfile": flat_field_text(c, shape, self._profiles.get(c.channel_id), foreground=foreground)}
             for c in self.acquisition.channels
         ]
         for number in range(1, 1 + (self.generation.channel_map or 0)):
@@ -222,7 +232,7 @@ class _Writer:
         t, c, z = plane
         acquisition, generation = self.acquisition, self.generation
         channel_id = acquisition.channels[c].channel_id
-        height_m = (of_well.z_um + z * acquisition.z_step_um) * 1e-6
+        height_m = (of_well.z_um + z * acquisition.z_step_um + self._focus_um.get(channel_id, 0.0)) * 1e-6
         sequences = {"SequenceID": 1, "GroupID": 1} if generation.in_sequences else {}
         if generation.stacked:
             url = {f'URL BufferNo="{page_of(acquisition, plane)}"': stack_name(well, of_well.field_id)}
@@ -319,8 +329,8 @@ def _planes(acquisition: Acquisition, well: Well) -> Iterator[tuple[Field, Plane
     return ((f, (t, c, z)) for t in range(n_t) for f in well.fields for z in range(n_z) for c in range(n_c))
 
 
-def _flat_field(channel: Channel, shape: Sequence[int], coefficients: Profile | None, *, foreground: bool) -> str:
-    """Flat field of a channel in Harmony's own, JSON-like notation."""
+def flat_field_text(channel: Channel, shape: Sequence[int], coefficients: Profile | None, *, foreground: bool) -> str:
+    """Flat field of a channel in Harmony's own, JSON-like notation; the Identity without coefficients."""
     # A quoted name may hold commas and braces, an unquoted one may not.
     name = channel.name if channel.name.replace(" ", "").isalnum() else '"' + channel.name.replace('"', "'") + '"'
     head = f"Channel: {channel.channel_id}, ChannelName: {name}"

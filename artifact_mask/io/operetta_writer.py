@@ -1,4 +1,4 @@
-"""Write what lies beside the index of a measurement: images, assay layout, and the truth about a synthetic one."""
+"""Write what lies beside the index of a measurement: images, layout, flat fields, the truth about a synthetic one."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from artifact_mask.io.files import write_atomically
-from artifact_mask.io.harmony_index_writer import BOM, GENERATIONS, XSI, tags
-from artifact_mask.metadata import Plate
+from artifact_mask.io.harmony_index_writer import BOM, GENERATIONS, XSI, Profile, flat_field_text, tags
+from artifact_mask.metadata import Acquisition, Plate
 
 TRUTH_ILLUMINATION_STEP = 8
 """The truth keeps every 8th pixel of the shading, which is smooth, along each axis."""
@@ -92,6 +92,34 @@ def write_assay_layout(folder: Path, plate: Plate, layers: Sequence[Layer]) -> P
     return path
 
 
+def write_ffc_profile(
+    folder: Path, plate: Plate, *, number: int = 1, profiles: Mapping[int, Profile] | None = None
+) -> Path:
+    """Write ``FFC_Profile/FFC_Profile_Measurement <number>.xml``: the flat fields of a plate's only acquisition.
+
+    Parameters
+    ----------
+    folder
+        Of the measurement.
+    plate
+        What was measured.
+    number
+        Of the measurement, from 1.
+    profiles
+        Flat field by channel number; channels without one get the Identity.
+
+    Returns
+    -------
+    Path
+        The profiles.
+    """
+    (acquisition,) = plate.acquisitions
+    path = folder / "FFC_Profile" / f"FFC_Profile_Measurement {number}.xml"
+    text = "\r\n".join(_profile_lines(acquisition, profiles or {}))
+    write_atomically(path, (BOM + text).encode("utf-8"))
+    return path
+
+
 def write_truth(
     folder: Path,
     stem: str,
@@ -124,10 +152,34 @@ def write_truth(
     write_atomically(truth / f"{stem}_illumination.tif", shading.getvalue())
 
 
-def _layout_lines(plate: Plate, layers: Sequence[Layer]) -> Iterator[str]:
+def _head(root: str) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="utf-8"?>'
     namespace = GENERATIONS["v5"].namespace  # that of later generations is not known
-    yield f'<AssayLayout {XSI} xmlns="{namespace}">'
+    yield f'<{root} {XSI} xmlns="{namespace}">'
+
+
+def _profile_lines(acquisition: Acquisition, profiles: Mapping[int, Profile]) -> Iterator[str]:
+    # The foreground counts as not good enough, which is why no profile has a part for it.
+    scopes = (("Background", 1, 69), ("Foreground", 0, 536))
+    summary: dict[str, object] = {"Version": 2, "ProfilesComplete": 1}
+    summary |= {f'AggregatedQuality Scope="{scope}"': quality for scope, quality, _ in scopes}
+    ids = [channel.channel_id for channel in acquisition.channels]
+    summary |= {f'Quality ChannelID="{i}" Scope="{scope}"': quality for i in ids for scope, quality, _ in scopes}
+    summary |= {f'Count ChannelID="{i}" Scope="{scope}"': count for i in ids for scope, _, count in scopes}
+    yield from _head("Results")
+    yield from tags(2, summary)
+    yield "  <Map>"
+    for channel in acquisition.channels:
+        text = flat_field_text(channel, acquisition.shape[-2:], profiles.get(channel.channel_id), foreground=False)
+        yield f'    <Entry ChannelID="{channel.channel_id}">'
+        yield from tags(6, {"FlatfieldProfile": text})
+        yield "    </Entry>"
+    yield "  </Map>"
+    yield "</Results>"
+
+
+def _layout_lines(plate: Plate, layers: Sequence[Layer]) -> Iterator[str]:
+    yield from _head("AssayLayout")
     yield from tags(2, {"PlateCols": plate.n_columns, "PlateRows": plate.n_rows})
     for layer in layers:
         yield "  <Layer>"

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.files import write_atomically
 from artifact_mask.io.harmony_index_writer import GENERATIONS, image_name, stack_name, write_index
-from artifact_mask.io.operetta_writer import Layer, write_assay_layout, write_pages, write_plane, write_truth
+from artifact_mask.io.operetta_writer import (
+    Layer,
+    write_assay_layout,
+    write_ffc_profile,
+    write_pages,
+    write_plane,
+    write_truth,
+)
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING, retake
 from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Harmony, PlaneIndex, Plate, Well
@@ -29,8 +37,13 @@ TOP_CONCENTRATION_UM = 10.0
 
 Z_STEP_UM, T_STEP_S = 2.0, 600.0
 """Between planes and timepoints."""
+FOCUS_UM = {2: 3.0, 3: 3.0, 4: 4.0, 5: 4.0}
+"""Height of a channel's focus above brightfield's, by channel number, as a microscope's index tells it of a stack."""
 BLUR_PER_UM = 0.25
 """Standard deviation of the blur, in micrometre, for each micrometre out of focus."""
+
+STARTED = datetime(2026, 1, 5, 9, tzinfo=UTC)
+"""Of the first measurement; each further one begins a day later."""
 
 COMPOUND, CONTROL = "Compound A", "DMSO"
 
@@ -44,6 +57,9 @@ CHANNELS = (
 
 # Rows, columns, and the wells left free on each side: the rim of a plate dries out.
 _FORMATS = ((8, 12, 1), (16, 24, 1), (16, 24, 0))
+
+_WITH_PROFILES = ("v7",)
+"""Generations whose flat fields are written beside the index too."""
 
 _MAX_THREADS = 8
 """Each needs up to 160 MB for a field of 1080 x 1080 while it draws."""
@@ -59,6 +75,7 @@ class _Task:
     folder: Path
     config: SimulateConfig
     plate_number: int
+    measurement: int
     well: Well
     field_id: int
     dose: float
@@ -78,8 +95,10 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
     -------
     list[Path]
         Folder of each measurement, ``<dest>/Plate01`` and so on, each with ``Images`` and ``Assaylayout`` as Harmony
-        exports them, and with ``Truth``: per field the artifact classes and the stain (PNG), the shading of the
-        brightfield image (every 8th pixel, float32 TIFF), and a line of ``fields.csv``.
+        exports them (and the one of Harmony 7 with ``FFC_Profile``), and with ``Truth``: per field the artifact classes
+        and the stain (PNG), the shading of the brightfield image (every 8th pixel, float32 TIFF), and a line of
+        ``fields.csv``. Several measurements of a plate are ``<dest>/Plate01__2026-01-05T09_00_00-Measurement 1`` and so
+        on: a day apart, of the same objects, with noise of their own.
 
     Raises
     ------
@@ -91,22 +110,27 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
     -----
     The wells fill the plate from B02. The first column is the control (dose 0), the others are a dilution series up to
     dose 1; rows are replicates. The same configuration writes the same bytes on the same kind of machine and versions
-    of NumPy and SciPy. The index is written last: a measurement that has one is whole.
+    of NumPy and SciPy. The index is written last: a measurement that has one is whole. The truth is that of the plane
+    in focus. Harmony 4 has a camera of 14 bits: its pixels are a quarter of those of the others.
     """
-    folders = [config.dest / f"Plate{number:02d}" for number in range(1, config.plates + 1)]
-    for folder in folders:
+    measured = {
+        config.dest / _folder_name(config, number, measurement): (number, measurement)
+        for number in range(1, config.plates + 1)
+        for measurement in range(1, config.measurements + 1)
+    }
+    for folder in measured:
         _refuse_if_used(folder)
     wells, doses, size = _layout(config)
-    total = config.plates * len(wells) * config.fields
+    total = len(measured) * len(wells) * config.fields
     progress = progress or Silent()
     progress.begin("simulate", total)
     # Threads, because NumPy and SciPy let go of the interpreter for most of a field: as fast as processes where it was
     # measured, and a script that calls this needs no guard against being imported again.
     with ThreadPoolExecutor(min(_cores(), total, _MAX_THREADS)) as pool:
-        for number, folder in enumerate(folders, start=1):
-            plate = _plate(config, number, folder.name, wells, size)
+        for folder, (number, measurement) in measured.items():
+            plate = _plate(config, number, measurement, wells, size)
             tasks = [
-                _Task(folder, config, number, well, of_well.field_id, doses[well.row, well.column])
+                _Task(folder, config, number, measurement, well, of_well.field_id, doses[well.row, well.column])
                 for well in wells
                 for of_well in well.fields
             ]
@@ -115,23 +139,32 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
                 for row in pool.map(_draw_field, tasks):
                     rows.append(row)
                     progress.advance(1, 0, plate.acquisitions[0].n_planes * config.size**2 * PIXEL_BYTES)
-                _finish(folder, plate, doses, rows, harmony=config.harmony)
+                _finish(folder, plate, doses, rows, harmony=config.harmony, measurement=measurement)
             except OSError as error:
                 raise StorageError(
                     f"{folder} cannot be written: {error}. Make room, or give another destination; then remove the "
                     "folder and simulate again."
                 ) from error
-    return folders
+    return list(measured)
 
 
 def _finish(
-    folder: Path, plate: Plate, doses: dict[tuple[int, int], float], rows: list[_Row], *, harmony: Harmony
+    folder: Path,
+    plate: Plate,
+    doses: dict[tuple[int, int], float],
+    rows: list[_Row],
+    *,
+    harmony: Harmony,
+    measurement: int,
 ) -> None:
     """Write what describes the images, the index last."""
+    focus_um = FOCUS_UM if plate.acquisitions[0].shape[2] > 1 else None
     _write_table(folder / "Truth" / "fields.csv", rows)
     write_assay_layout(folder, plate, _layers(doses))
     profiles = {channel.channel_id: FLUORESCENCE_SHADING for channel in plate.acquisitions[0].channels[1:]}
-    write_index(folder, plate, harmony=harmony, profiles=profiles)
+    if harmony in _WITH_PROFILES:
+        write_ffc_profile(folder, plate, number=measurement, profiles=profiles)
+    write_index(folder, plate, harmony=harmony, profiles=profiles, focus_um=focus_um)
 
 
 def _draw_field(task: _Task) -> _Row:
@@ -175,13 +208,27 @@ def _draw_field(task: _Task) -> _Row:
 def _take(task: _Task, images: NDArray[np.uint16]) -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
     """Planes of a field in the order of time, depth and channel; the drawn one is the middle plane of the first."""
     config, middle = task.config, task.config.planes // 2
+    counts = np.uint16(_counts_per_unit(GENERATIONS[config.harmony].max_intensity))
+    again = (task.measurement,) if task.measurement > 1 else ()
     for t, z, c in np.ndindex(config.timepoints, config.planes, config.channels):
-        if (t, z) == (0, middle):
-            yield (t, c, z), images[c]
-            continue
-        seed = (config.seed, task.plate_number, task.well.row, task.well.column, task.field_id, 1 + t, z, c)
-        defocus_px = abs(z - middle) * Z_STEP_UM * BLUR_PER_UM / config.pixel_size_um
-        yield (t, c, z), retake(images[c], np.random.default_rng(seed), defocus_px=defocus_px)
+        plane = images[c]
+        if again or (t, z) != (0, middle):
+            place = (task.plate_number, task.well.row, task.well.column, task.field_id)
+            rng = np.random.default_rng((config.seed, *place, 1 + t, z, c, *again))
+            defocus_px = abs(z - middle) * Z_STEP_UM * BLUR_PER_UM / config.pixel_size_um
+            plane = retake(plane, rng, defocus_px=defocus_px)
+        yield (t, c, z), plane if counts == 1 else plane // counts
+
+
+def _counts_per_unit(max_intensity: int) -> int:
+    """Drawn counts that make one of a camera's.
+
+    Examples
+    --------
+    >>> [_counts_per_unit(largest) for largest in (16383, 65535, 65536)]
+    [4, 1, 1]
+    """
+    return max(1, 2**16 // (max_intensity + 1))
 
 
 def _layout(config: SimulateConfig) -> tuple[tuple[Well, ...], dict[tuple[int, int], float], tuple[int, int]]:
@@ -228,10 +275,27 @@ def _fields(config: SimulateConfig) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def _plate(config: SimulateConfig, number: int, name: str, wells: tuple[Well, ...], size: tuple[int, int]) -> Plate:
+def _plate_name(number: int) -> str:
+    return f"Plate{number:02d}"
+
+
+def _started(measurement: int) -> datetime:
+    return STARTED + timedelta(days=measurement - 1)
+
+
+def _folder_name(config: SimulateConfig, number: int, measurement: int) -> str:
+    if config.measurements == 1:
+        return _plate_name(number)
+    return f"{_plate_name(number)}__{_started(measurement):%Y-%m-%dT%H_%M_%S}-Measurement {measurement}"
+
+
+def _plate(
+    config: SimulateConfig, number: int, measurement: int, wells: tuple[Well, ...], size: tuple[int, int]
+) -> Plate:
     # What has been added since is left out where it is as it was, so that the same plate stays the same.
     added = {name for name in ("planes", "timepoints") if getattr(config, name) == 1}
-    identity = f"artmask-simulation/{config.model_dump_json(exclude={'dest', 'harmony', *added})}/{number}"
+    described = config.model_dump_json(exclude={"dest", "harmony", "measurements", *added})
+    identity = f"artmask-simulation/{described}/{number}" + (f"/{measurement}" if measurement > 1 else "")
     acquisition = Acquisition(
         measurement_id=str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),
         shape=(config.timepoints, config.channels, config.planes, config.size, config.size),
@@ -240,8 +304,9 @@ def _plate(config: SimulateConfig, number: int, name: str, wells: tuple[Well, ..
         t_step_s=T_STEP_S,
         channels=CHANNELS[: config.channels],
         wells=wells,
+        started=_started(measurement).isoformat(),
     )
-    return Plate(name, *size, (acquisition,))
+    return Plate(_plate_name(number), *size, (acquisition,))
 
 
 def _layers(doses: dict[tuple[int, int], float]) -> tuple[Layer, Layer]:

@@ -45,17 +45,18 @@ def _options(
 @app.command()
 def simulate(
     dest: Annotated[Path, typer.Argument(help="Folder for the campaign; one folder a plate is made in it.")],
-    plates: Annotated[int | None, typer.Option(help="Number of plates [default: 1].")] = None,
-    wells: Annotated[int | None, typer.Option(help="Wells per plate [default: 6].")] = None,
-    fields: Annotated[int | None, typer.Option(help="Fields of view per well [default: 4].")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of a field in pixels [default: 1080].")] = None,
-    channels: Annotated[int | None, typer.Option(help="Channels; the first is brightfield [default: 1].")] = None,
-    planes: Annotated[int | None, typer.Option(help="Planes of a stack [default: 1].")] = None,
-    timepoints: Annotated[int | None, typer.Option(help="Times that each field is taken [default: 1].")] = None,
+    plates: Annotated[int | None, typer.Option(help="Number of plates \\[default: 1].")] = None,
+    wells: Annotated[int | None, typer.Option(help="Wells per plate \\[default: 6].")] = None,
+    fields: Annotated[int | None, typer.Option(help="Fields of view per well \\[default: 4].")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a field in pixels \\[default: 1080].")] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels; the first is brightfield \\[default: 1].")] = None,
+    planes: Annotated[int | None, typer.Option(help="Planes of a stack \\[default: 1].")] = None,
+    timepoints: Annotated[int | None, typer.Option(help="Times that each field is taken \\[default: 1].")] = None,
+    measurements: Annotated[int | None, typer.Option(help="Measurements of each plate \\[default: 1].")] = None,
     harmony: Annotated[
-        str | None, typer.Option(help="Whose export to imitate: v4, v5, v6, v7 or columbus [default: v5].")
+        str | None, typer.Option(help="Whose export to imitate: v4, v5, v6, v7 or columbus \\[default: v5].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes [default: 0].")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes \\[default: 0].")] = None,
     config: ConfigFile = None,
 ) -> None:
     """Write a made-up campaign as the microscope would, with its ground truth."""
@@ -72,13 +73,14 @@ def simulate(
         "channels": channels,
         "planes": planes,
         "timepoints": timepoints,
+        "measurements": measurements,
         "harmony": harmony,
         "seed": seed,
     }
     settings = load_config(SimulateConfig, config, given)
     with ConsoleProgress() as progress:
-        measurements = work(settings, progress)
-    for folder in measurements:
+        folders = work(settings, progress)
+    for folder in folders:
         print_file("measurement", folder)
 
 
@@ -96,9 +98,9 @@ def ingest(
         list[str] | None, typer.Option(help="Name a channel, such as 1=Brightfield. May be given several times.")
     ] = None,
     flatfield: Annotated[
-        str | None, typer.Option(help="`harmony` divides by the flat field that Harmony found [default: none].")
+        str | None, typer.Option(help="`harmony` divides by the flat field that Harmony found \\[default: none].")
     ] = None,
-    ngff: Annotated[str | None, typer.Option(help="Version of OME-Zarr, 0.5 or 0.4 [default: 0.5].")] = None,
+    ngff: Annotated[str | None, typer.Option(help="Version of OME-Zarr, 0.5 or 0.4 \\[default: 0.5].")] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help="Missing or damaged images are an error.")] = None,
     config: ConfigFile = None,
     *,
