@@ -6,13 +6,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 ChannelKind = Literal["brightfield", "phase", "fluorescence", "unknown"]
-
 NgffVersion = Literal["0.4", "0.5"]
+"""Version of OME-NGFF that a plate is written in."""
 Harmony = Literal["v4", "v5", "v6", "v7", "columbus"]
 """Generations of the microscope's software, and Columbus."""
-"""Version of OME-NGFF that a plate is written in."""
-
 FlatField = Literal["none", "harmony"]
+"""Whose flat field the pixels are divided by."""
 
 PIXEL_BYTES = 2
 """Of a camera's pixels, which are uint16."""

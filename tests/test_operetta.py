@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from reading import read_export
 
 from artifact_mask.errors import ArtmaskError, ExportError, ImageError
-from artifact_mask.io.operetta import Source
+from artifact_mask.io.operetta_fields import Source
 from artifact_mask.io.operetta_folder import resolve_image
 from artifact_mask.metadata import Channel, Plate
 

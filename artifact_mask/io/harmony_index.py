@@ -1,30 +1,23 @@
 """Harmony's index of a measurement: an XML file that lists every image. Columbus writes the same."""
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from xml.etree.ElementTree import Element
 
 from artifact_mask.errors import ExportError
+from artifact_mask.io.harmony_channels import ChannelFacts, channel_of_entry, describe_channel
+from artifact_mask.io.harmony_values import METRES, read_count, read_id, read_number, shown
 from artifact_mask.io.harmony_xml import attribute_of, children_of, read_elements, text_of
 from artifact_mask.location import Location
-from artifact_mask.metadata import Channel, ChannelKind
+from artifact_mask.metadata import Channel
 
 MAX_ROWS_OR_COLUMNS = 48
-MAX_IMAGE_SIDE_PX = 65_536
-MAX_BINNING = 64
 MAX_DISTANCE_M = 10.0
-MAX_ID = 2**31 - 1
 
 _ROOT = "EvaluationInputData"
-_METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "\u00b5m": 1e-6, "\u03bcm": 1e-6, "nm": 1e-9}
-_SECONDS = {"s": 1.0, "ms": 1e-3}
-_KINDS: dict[str, ChannelKind] = {"brightfield": "brightfield", "phase": "phase", "fluorescence": "fluorescence"}
-
-_T = TypeVar("_T")
 
 
 class Record(NamedTuple):
@@ -116,6 +109,9 @@ class IndexHead:
     plate_size: tuple[int, int]
 
 
+_T = TypeVar("_T")
+
+
 def parse_index(index: Location) -> HarmonyIndex:
     """Read an index of any generation of Harmony, or of Columbus, by its local element names.
 
@@ -134,7 +130,7 @@ def parse_index(index: Location) -> HarmonyIndex:
     problems: list[str] = []
     plate: dict[str, str] = {}
     flat_fields: dict[int, str] = {}
-    in_images, in_maps = _ChannelFacts(), _ChannelFacts()
+    in_images, in_maps = ChannelFacts(), ChannelFacts()
     with closing(read_elements(index, ("Image", "Entry", "Plate"))) as elements:
         root, _ = next(elements)
         if root != _ROOT:
@@ -152,7 +148,7 @@ def parse_index(index: Location) -> HarmonyIndex:
                     records.append(record)
                     in_images.add(record.channel_id, children)
             elif name == "Entry":
-                channel_id = _id_of_entry(element, children)
+                channel_id = channel_of_entry(element, children)
                 if channel_id is not None:
                     in_maps.add(channel_id, children)
                     if profile := text_of(children.get("FlatfieldProfile")):
@@ -165,7 +161,7 @@ def parse_index(index: Location) -> HarmonyIndex:
     sizes = ((f.get("ImageSizeY"), f.get("ImageSizeX")) for f in facts.values())
     return HarmonyIndex(
         records=records,
-        channels={channel_id: _channel(channel_id, of_channel) for channel_id, of_channel in facts.items()},
+        channels={channel_id: describe_channel(channel_id, of_channel) for channel_id, of_channel in facts.items()},
         plate=plate,
         plate_size=_plate_size(plate),
         pixel_size_um=_commonest(f.get("ImageResolutionX") for f in facts.values()),
@@ -228,7 +224,7 @@ def _record(children: Mapping[str, Element]) -> Record:
         _id(children, "TimepointID"),
         _id(children, "ChannelID"),
         text_of(url),
-        _whole(page, "BufferNo") if page is not None else None,
+        read_id(page, "BufferNo") if page is not None else None,
         _metres(children, "PositionX"),
         _metres(children, "PositionY"),
         _metres(children, "PositionZ"),
@@ -244,7 +240,7 @@ def _id(children: Mapping[str, Element], tag: str) -> int:
     child = children.get(tag)
     if child is None:
         raise ValueError(f"{tag} is missing")
-    return _whole(child.text or "", tag)
+    return read_id(child.text or "", tag)
 
 
 def _place(children: Mapping[str, Element], tag: str) -> int:
@@ -255,140 +251,21 @@ def _place(children: Mapping[str, Element], tag: str) -> int:
     return value
 
 
-def _whole(text: str, tag: str) -> int:
-    digits = text.strip()
-    if digits.isdecimal() and digits.isascii() and len(digits) <= 10 and (value := int(digits)) <= MAX_ID:
-        return value
-    raise ValueError(f"{tag} is {_shown(text)}, expected a whole number of at most {MAX_ID}")
-
-
 def _metres(children: Mapping[str, Element], tag: str) -> float:
     child = children.get(tag)
     if child is None or not (text := (child.text or "").strip()):
         return 0.0
-    value = _number(text) * _METRES.get(child.get("Unit") or "m", 1.0)
+    value = read_number(text) * METRES.get(child.get("Unit") or "m", 1.0)
     if not -MAX_DISTANCE_M <= value <= MAX_DISTANCE_M:
-        raise ValueError(f"{tag} is {_shown(text)}, expected a number of metres from -10 to 10")
+        raise ValueError(f"{tag} is {shown(text)}, expected a number of metres from -10 to 10")
     return value
 
 
-def _number(text: str) -> float:
-    """Return a number as a float, NaN for what is none."""
-    try:
-        return float(text) if text.isascii() and "_" not in text else math.nan
-    except ValueError:
-        return math.nan
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= 40 and text.isprintable() and text else repr(text[:40])
-
-
-# Channels
-
-_Facts = dict[str, Any]
-
-
-class _ChannelFacts:
-    """What elements say of channels, by the channel's number and the name of the element."""
-
-    def __init__(self) -> None:
-        self._facts: dict[int, _Facts] = defaultdict(dict)
-        self._seen: set[tuple[int | str | None, ...]] = set()
-
-    def __getitem__(self, channel_id: int) -> _Facts:
-        return self._facts.get(channel_id, {})
-
-    def add(self, channel_id: int, children: Mapping[str, Element]) -> None:
-        """Take what is still unknown; tens of thousands of images repeat the same."""
-        texts = [child.text if (child := children.get(tag)) is not None else None for tag in _READERS]
-        key = (channel_id, *texts)
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        facts = self._facts[channel_id]
-        for tag, read in _READERS.items():
-            if tag not in facts and tag in children and (value := read(children[tag])) is not None:
-                facts[tag] = value
-
-
-def _quantity(units: Mapping[str, float], *, unit: str, below: float) -> Callable[[Element], float | None]:
-    """Reader of a number in a unit, of an element that may name another; None for what cannot be."""
-    default = units[unit]
-
-    def read(element: Element) -> float | None:
-        given = units.get(element.get("Unit") or unit, default)
-        value = _number(text_of(element))
-        value = value if given == default else value * (given / default)
-        return value if 0 < value < below else None
-
-    return read
-
-
-def _pixel_size_um(element: Element) -> float | None:
-    value = _number(text_of(element)) * _METRES.get(element.get("Unit") or "m", 1.0) * 1e6
-    return value if 1e-4 < value < 1e4 else None
-
-
-def _count_reader(largest: int) -> Callable[[Element], int | None]:
-    return lambda element: _count(text_of(element), largest) or None
-
-
-_READERS: dict[str, Callable[[Element], Any]] = {
-    "ChannelName": lambda element: text_of(element) or None,
-    "ChannelType": lambda element: _KINDS.get(text_of(element).lower()),
-    "IlluminationType": lambda element: text_of(element).lower() == "transmitted" or None,
-    "ImageResolutionX": _pixel_size_um,
-    "ImageSizeX": _count_reader(MAX_IMAGE_SIDE_PX),
-    "ImageSizeY": _count_reader(MAX_IMAGE_SIDE_PX),
-    "BinningX": _count_reader(MAX_BINNING),
-    # Harmony writes 0 where a wavelength has no meaning.
-    "MainExcitationWavelength": _quantity(_METRES, unit="nm", below=1e5),
-    "MainEmissionWavelength": _quantity(_METRES, unit="nm", below=1e5),
-    "ObjectiveMagnification": _quantity({"": 1.0}, unit="", below=1e4),
-    "ObjectiveNA": _quantity({"": 1.0}, unit="", below=10.0),
-    "ExposureTime": _quantity(_SECONDS, unit="s", below=1e6),
-}
-
-
-def _id_of_entry(element: Element, children: Mapping[str, Element]) -> int | None:
-    text = attribute_of(element, "ChannelID")
-    try:
-        return _whole(text if text is not None else text_of(children.get("ChannelID")), "ChannelID")
-    except ValueError:
-        return None
-
-
-def _kind(facts: Mapping[str, Any]) -> ChannelKind:
-    if "ChannelType" in facts or not facts.get("IlluminationType"):
-        kind: ChannelKind = facts.get("ChannelType", "unknown")
-        return kind
-    # It may say only how the light came.
-    return "phase" if "phase" in facts.get("ChannelName", "").lower() else "brightfield"
-
-
-def _channel(channel_id: int, facts: Mapping[str, Any]) -> Channel:
-    return Channel(
-        channel_id,
-        name=facts.get("ChannelName", f"Channel {channel_id}"),
-        kind=_kind(facts),
-        excitation_nm=facts.get("MainExcitationWavelength"),
-        emission_nm=facts.get("MainEmissionWavelength"),
-        exposure_s=facts.get("ExposureTime"),
-        binning=facts.get("BinningX"),
-    )
+def _plate_size(plate: Mapping[str, str]) -> tuple[int, int]:
+    rows, columns = (read_count(plate.get(key, ""), MAX_ROWS_OR_COLUMNS) for key in ("PlateRows", "PlateColumns"))
+    return rows, columns
 
 
 def _commonest(values: Iterable[_T | None]) -> _T | None:
     counts = Counter(value for value in values if value is not None)
     return counts.most_common(1)[0][0] if counts else None
-
-
-def _plate_size(plate: Mapping[str, str]) -> tuple[int, int]:
-    rows, columns = (_count(plate.get(key, ""), MAX_ROWS_OR_COLUMNS) for key in ("PlateRows", "PlateColumns"))
-    return rows, columns
-
-
-def _count(text: str, largest: int) -> int:
-    """Return a whole number from 1 on, 0 for anything else."""
-    return value if text.isdecimal() and text.isascii() and len(text) < 10 and (value := int(text)) <= largest else 0

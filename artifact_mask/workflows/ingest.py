@@ -1,41 +1,35 @@
 """`artmask ingest`: from exports of Harmony to OME-Zarr plates."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
-from typing import Any
+from functools import cached_property, partial
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit, beside, digest_of
-from artifact_mask.engine.retry import retry
-from artifact_mask.errors import ExportError, ImageError, PlateError
+from artifact_mask.errors import ExportError, PlateError
 from artifact_mask.io.campaign_file import add_plates
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.harmony_flatfield import background_polynomial
-from artifact_mask.io.ome_zarr import write_field
 from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_identity, read_plate
-from artifact_mask.io.operetta import Export, Source, Sources, read_export
-from artifact_mask.io.operetta_folder import Found, resolve_image
-from artifact_mask.io.tiff import read_tiff_plane
+from artifact_mask.io.operetta import Export, read_export
+from artifact_mask.io.operetta_fields import Sources
+from artifact_mask.io.operetta_folder import Found
 from artifact_mask.io.zarr_group import read_attributes
-from artifact_mask.kernels.illumination import Polynomial, correct_flat_field, evaluate_polynomial
+from artifact_mask.kernels.illumination import Polynomial
 from artifact_mask.location import Location, read_bytes, require_reachable
-from artifact_mask.metadata import Acquisition, Channel, Field, FieldKey, NgffVersion, PlaneIndex, Plate
+from artifact_mask.metadata import Acquisition, Channel, FieldKey, NgffVersion, Plate
 from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.workflows.ingest_unit import IngestTask, ingest_unit
 from artifact_mask.workflows.plate_plan import describe_plate, plan_plates
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
-from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, plan_plate
 
 _N_NAMED = 5
 """Failures that an error names."""
-_N_PROFILES = 8
-"""Flat fields that a worker keeps: a plate's channels."""
 
 
 def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
@@ -83,34 +77,6 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
     if config.strict:
         _require_whole(summary)
     return summary
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a task needs to know of the fields of its unit.
-
-    Attributes
-    ----------
-    acquisition
-        With one well alone.
-    images
-        Folder of the images.
-    sources
-        Of the unit's fields.
-    flat_fields
-        By which a channel's planes are divided, by its index.
-    ngff
-        Version of the store.
-    strict
-        Whether a missing plane fails its field.
-    """
-
-    acquisition: Acquisition
-    images: Location
-    sources: Sources
-    flat_fields: Mapping[int, Polynomial]
-    ngff: NgffVersion
-    strict: bool
 
 
 @dataclass(frozen=True)
@@ -162,7 +128,7 @@ class IngestStage(Stage):
         """Task with the sources of a unit's own fields."""
         number = self.content.acquisition_of[unit.well, unit.fields[0]]
         measurement = self.export.measurements[number]
-        task = _Task(
+        task = IngestTask(
             acquisition=replace(self.content.acquisitions[number].only(unit.well), flat_field_profiles={}),
             images=measurement.images.folder,
             sources={(unit.well, index): measurement.sources[unit.well, index] for index in unit.fields},
@@ -170,7 +136,7 @@ class IngestStage(Stage):
             ngff=self.ngff,
             strict=self.strict,
         )
-        return partial(_ingest_unit, journal, task, unit)
+        return partial(ingest_unit, journal, task, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
         """All that is in a field: with other pixels, results of later stages are no longer its own."""
@@ -263,70 +229,6 @@ def _flat_fields(acquisition: Acquisition) -> dict[int, Polynomial]:
         for c, channel in enumerate(acquisition.channels)
     }
     return {c: polynomial for c, polynomial in found.items() if polynomial is not None}
-
-
-_evaluated = lru_cache(_N_PROFILES)(evaluate_polynomial)
-
-
-def _ingest_unit(journal: Journal, task: _Task, unit: Unit) -> Receipt:
-    (well,) = task.acquisition.wells
-    fields = {field.index: field for field in well.fields}
-
-    def folder(key: FieldKey) -> Location:
-        return journal.plate / key[0] / str(key[1])
-
-    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
-        for index, files in staged.items():
-            key = (unit.well, index)
-            try:
-                yield index, retry_writing(files, partial(_ingest_field, files, folder(key), task, key, fields[index]))
-            except Exception as error:
-                yield index, error
-
-    field_bytes = task.acquisition.n_planes * task.acquisition.plane_bytes
-    return process_unit(journal, unit, process, lambda key: [folder(key)], field_bytes=field_bytes)
-
-
-def _ingest_field(files: StagedFiles, folder: Location, task: _Task, key: FieldKey, field: Field) -> dict[str, Any]:
-    acquisition, sources = task.acquisition, task.sources[key]
-    missing: dict[PlaneIndex, str] = {
-        index: "the export lists no image for it"
-        for index in np.ndindex(*acquisition.shape[:3])
-        if index not in sources
-    }
-
-    def planes() -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
-        for index, source in sources.items():
-            try:
-                yield index, _read_plane(task, source, index[1])
-            except ImageError as error:
-                missing[index] = str(error)
-
-    # The metadata is written after the last plane, when `missing` is complete.
-    write_field(files, folder, acquisition, field, planes(), missing, ngff=task.ngff)
-    row: dict[str, Any] = {"n_missing_planes": len(missing)}
-    if missing:
-        row["error"] = f"{len(missing)} of {acquisition.n_planes} planes missing: " + "; ".join(
-            f"{acquisition.channels[c].name} (t {t}, z {z}): {reason}" for (t, c, z), reason in missing.items()
-        )
-        if task.strict:
-            raise ImageError(row["error"])
-    return row
-
-
-def _read_plane(task: _Task, source: Source, channel: int) -> NDArray[np.uint16]:
-    shape = task.acquisition.shape[-2:]
-    if source.problem:
-        raise ImageError(source.problem)
-    file = resolve_image(task.images, source.url)
-    try:
-        plane = retry(partial(read_tiff_plane, file, shape, page=source.page))
-    except OSError as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{source.url} cannot be read: {error}") from error
-    flat_field = task.flat_fields.get(channel)
-    return plane if flat_field is None else correct_flat_field(plane, _evaluated(flat_field, shape))
 
 
 def _rename_channels(acquisitions: Sequence[Acquisition], names: Mapping[int, str]) -> tuple[Acquisition, ...]:

@@ -293,8 +293,9 @@ def _plate(
     config: SimulateConfig, number: int, measurement: int, wells: tuple[Well, ...], size: tuple[int, int]
 ) -> Plate:
     # What has been added since is left out where it is as it was, so that the same plate stays the same.
-    added = {name for name in ("planes", "timepoints") if getattr(config, name) == 1}
-    described = config.model_dump_json(exclude={"dest", "harmony", "measurements", *added})
+    added = {"planes": 1, "timepoints": 1, "harmony": "v5"}
+    as_it_was = {name for name, default in added.items() if getattr(config, name) == default}
+    described = config.model_dump_json(exclude={"dest", "measurements", *as_it_was})
     identity = f"artmask-simulation/{described}/{number}" + (f"/{measurement}" if measurement > 1 else "")
     acquisition = Acquisition(
         measurement_id=str(uuid.uuid5(uuid.NAMESPACE_URL, identity)),
