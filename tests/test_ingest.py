@@ -132,6 +132,7 @@ def test_an_ingest_with_nothing_to_do_leaves_what_a_run_measured(tmp_path: Path)
     tables["fields"]["n_artifacts"] = 7  # as `artmask run` would
     with writing(tmp_path / "plate.zarr") as files:
         write_tables(files, tmp_path / "plate.zarr", tables)
+    Journal(tmp_path / "plate.zarr", "run", "digest").begin({}, {})
     ingest_into(tmp_path / "plate.zarr", export)
     assert read_table(tmp_path / "plate.zarr", "fields")["n_artifacts"].tolist() == [7, 7]
 

@@ -1,6 +1,7 @@
 """Ingest of many measurements at once: which plates they make, and what a campaign's file says of them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,29 @@ def test_the_campaign_file_lists_the_plates_for_later_commands(campaign: tuple[P
 def test_a_plate_that_a_campaign_lists_and_has_not_is_not_forgotten(tmp_path: Path) -> None:
     add_plates(tmp_path, [{"store": "lost.zarr"}])
     assert find_plates([tmp_path]) == {tmp_path / "lost.zarr": 0}
+
+
+def test_a_plate_that_is_not_there_is_left_out_by_later_commands_and_told(
+    campaign: tuple[Path, Summary, Notes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shutil.copytree(campaign[0] / "screen", tmp_path / "screen")
+    add_plates(tmp_path / "screen", [{"store": "lost.zarr"}])
+    for command in ("run", "verify"):
+        arguments = ["--channel", "Brightfield"] if command == "run" else []
+        assert run_here(monkeypatch, command, tmp_path / "screen", *arguments, "--no-dashboard") == 3
+        assert "lost.zarr" in capsys.readouterr().out
+    assert run_here(monkeypatch, "status", tmp_path / "screen") == 0
+    assert "not ingested" in capsys.readouterr().out
+    assert not list(tmp_path.glob("screen/lost*"))
+
+
+def test_an_export_whose_images_are_a_link_is_found_once(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "e" / "P", make_plate(name="P"))
+    (export / "Images").rename(tmp_path / "far")
+    (export / "Images").symlink_to(tmp_path / "far")
+    (tmp_path / "e" / "loop").symlink_to(tmp_path / "e")
+    summary = ingest_into(tmp_path / "screen", tmp_path / "e")
+    assert (summary.n_fields, summary.refused, summary.failures) == (2, {}, ())
 
 
 def test_a_second_ingest_adds_its_plates_to_the_campaign(tmp_path: Path) -> None:

@@ -165,6 +165,15 @@ def test_layers_of_the_assay_layout_are_columns_of_the_well_table(tmp_path: Path
     assert wells["row"].tolist() == [2, 2, 3]
 
 
+def test_another_layout_changes_the_well_table_and_no_pixel(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "export", make_plate())
+    for compound in ("DMSO", "Dasatinib"):
+        write_assay_layout(export, make_plate(), [Layer("Compound", "string", {(2, 3): compound})])
+        summary = ingest_into(tmp_path / "p.zarr", export)
+        assert read_table(tmp_path / "p.zarr", "wells")["Compound"].tolist() == [compound]
+    assert summary.n_resumed == 2
+
+
 def test_a_layout_that_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path) -> None:
     export = write_export(tmp_path / "export", make_plate())
     (export / "Assaylayout").mkdir()

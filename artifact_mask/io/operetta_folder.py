@@ -73,7 +73,7 @@ def find_measurements(place: Location) -> tuple[list[Found], dict[str, str]]:
     found: list[Found] = []
     problems: dict[str, str] = {}
     foreign = ""
-    for folder, index in _walk(place):
+    for folder, index in _walk(place, set()):
         try:
             head = read_head(index) if index is not None else None
         except ExportError as error:
@@ -96,10 +96,10 @@ def find_measurements(place: Location) -> tuple[list[Found], dict[str, str]]:
 
 
 def list_folder(folder: Location) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the files in a folder, sorted; links to folders are left out."""
+    """Names of the folders and of the files in a folder, sorted."""
     if isinstance(folder, Path):
         with os.scandir(folder) as entries:
-            known = [(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries]
+            known = [(entry.name, entry.is_dir(), entry.is_file()) for entry in entries]
     else:
         listed = folder.fs.ls(folder.path, detail=True)
         known = [
@@ -185,8 +185,12 @@ def _index_in(folder: Location) -> Location | None:
     return next((folder / name for name in INDEX_NAMES if (folder / name).is_file()), None)
 
 
-def _walk(place: Location, *, is_given: bool = True) -> Iterator[tuple[Location, Location | None]]:
-    """Folders of measurements at or below a place, each with its index, or None."""
+def _walk(place: Location, seen: set[str], *, is_given: bool = True) -> Iterator[tuple[Location, Location | None]]:
+    """Folders of measurements at or below a place, each with its index, or None; links are followed once."""
+    real = os.path.realpath(place) if isinstance(place, Path) else str(place)
+    if real in seen:
+        return
+    seen.add(real)
     if place.is_file():
         yield place.parent, place
         return
@@ -204,4 +208,4 @@ def _walk(place: Location, *, is_given: bool = True) -> Iterator[tuple[Location,
         return
     for name in folders:
         if not name.startswith(".") and not name.endswith(_OUTPUTS):
-            yield from _walk(place / name, is_given=False)
+            yield from _walk(place / name, seen, is_given=False)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from artifact_mask import __version__
 from artifact_mask.config import IngestConfig
-from artifact_mask.engine.journal import FieldRecord, Journal, Unit, beside, digest_of
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit, beside, digest_of, open_journal
 from artifact_mask.errors import ExportError, PlateError
 from artifact_mask.io.campaign_file import add_plates
 from artifact_mask.io.files import StagedFiles
@@ -17,7 +17,6 @@ from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_iden
 from artifact_mask.io.operetta import Export, read_export
 from artifact_mask.io.operetta_fields import Sources
 from artifact_mask.io.operetta_folder import Found
-from artifact_mask.io.zarr_group import read_attributes
 from artifact_mask.kernels.illumination import Polynomial
 from artifact_mask.location import Location, read_bytes, require_reachable
 from artifact_mask.metadata import Acquisition, Channel, FieldKey, NgffVersion, Plate
@@ -148,8 +147,8 @@ class IngestStage(Stage):
         return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
 
     def keeps_tables(self, *, changed: bool) -> bool:
-        """Leave alone what a run has added to."""
-        return not changed and bool(read_attributes(self.plate / "tables"))
+        """Leave alone what a run has added to; by itself, another assay layout is a reason to write them."""
+        return not changed and open_journal(self.plate, "run") is not None
 
     @cached_property
     def _flat_fields(self) -> list[dict[int, Polynomial]]:

@@ -1,7 +1,7 @@
 """`artmask verify`: every file that a record vouches for, read again and compared with it."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -63,6 +63,7 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
         n_fields=verification.n_fields,
         n_resumed=0,
         failures=tuple(verification.failures),
+        refused=verification.refused,
         problems=tuple(verification.problems),
         outputs={plate.name: plate for plate in plates},
         seconds=time.perf_counter() - start,
@@ -72,13 +73,14 @@ def verify(config: VerifyConfig, progress: Progress | None = None) -> Summary:
 class _Verification:
     """Plates that are opened one after the other, and given free when all their fields are checked."""
 
-    def __init__(self, plates: Iterable[Location], progress: Progress) -> None:
+    def __init__(self, plates: Mapping[Location, int], progress: Progress) -> None:
         self._plates = plates
         self._progress = progress
         self._open: dict[str, _Check] = {}
         self._leases: dict[Location, ExitStack] = {}
         self.n_fields = 0
         self.failures: list[FieldFailure] = []
+        self.refused: dict[str, str] = {}
         self.problems: list[str] = []
 
     def __enter__(self) -> Self:
@@ -90,7 +92,10 @@ class _Verification:
 
     def works(self) -> Iterator[Work[_Checked]]:
         """Units of every stage of every plate."""
-        for plate in self._plates:
+        for plate, n_fields in self._plates.items():
+            if not n_fields:
+                self.refused[str(plate)] = "it is listed in the campaign and not there (run `artmask ingest` again)"
+                continue
             self._leases[plate] = ExitStack()
             epoch = self._leases[plate].enter_context(hold_plate(plate, "verify")).epoch
             wrong = [f"{plate.name}: {problem} (run `artmask ingest` again)" for problem in check_plate(plate)]

@@ -220,6 +220,8 @@ def print_status(statuses: "Sequence[StageStatus]", *, as_json: bool) -> None:
         now = (
             f"running: {s.running}{left}"
             if s.running
+            else "not ingested"
+            if not s.n_fields
             else "finished"
             if not s.n_left
             else "stopped"
