@@ -7,6 +7,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from upath import UPath
 
 from artifact_mask.errors import ImageError
 from artifact_mask.io.operetta_writer import write_plane
@@ -41,6 +42,12 @@ def plain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"compression": "lzw"},
         {"compression": "lzw", "predictor": True},
         {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True, "tile": (32, 32)},
+        {"compression": "zstd"},
+        {"compression": "lzma"},
+        {"compression": "packbits"},
+        {"compression": "jpegxl", "compressionargs": {"lossless": True}},
+        {"compression": "png"},
         {"compression": "lzw", "rowsperstrip": 7},
         {"rowsperstrip": 5},
         {"compression": "lzw", "tile": (16, 16)},
@@ -59,6 +66,35 @@ def test_pixels_are_read_exactly_however_they_are_stored(tmp_path: Path, options
     assert plane.dtype == np.uint16
     np.testing.assert_array_equal(plane, pixels())
     assert read_tiff_shape(path) == SHAPE
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"compression": "zstd", "tile": (16, 16)}], ids=str)
+def test_each_page_of_a_file_is_read_by_its_number(tmp_path: Path, options: dict[str, object]) -> None:
+    stack = np.random.default_rng(1).integers(0, 65536, (5, *SHAPE), np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack", **options)  # type: ignore[arg-type]
+    for page, expected in enumerate(stack):
+        np.testing.assert_array_equal(read_tiff_plane(tmp_path / "x.tif", SHAPE, page=page), expected)
+    assert read_tiff_shape(tmp_path / "x.tif", page=4) == SHAPE
+    with pytest.raises(ImageError, match="has 5 pages, expected 6"):
+        read_tiff_plane(tmp_path / "x.tif", SHAPE, page=5)
+
+
+def test_a_page_of_a_file_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    stack = np.random.default_rng(1).integers(0, 65536, (3, *SHAPE), np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack")
+    content = (tmp_path / "x.tif").read_bytes()
+    (tmp_path / "x.tif").write_bytes(content[:-100])
+    with pytest.raises(ImageError, match=r"cut off|not a readable TIFF|pages"):
+        read_tiff_plane(tmp_path / "x.tif", SHAPE, page=2)
+
+
+def test_a_file_in_a_store_is_read_as_one_on_disk(harmony_file: Path) -> None:
+    place = UPath("memory://tiffs/lzw.tiff")
+    place.fs.pipe_file(place.path, harmony_file.read_bytes())
+    np.testing.assert_array_equal(read_tiff_plane(place, SHAPE), pixels())
+    np.testing.assert_array_equal(read_tiff_plane(place, SHAPE, page=0), pixels())
+    with pytest.raises(ImageError, match="is missing"):
+        read_tiff_plane(UPath("memory://tiffs/none.tiff"), SHAPE)
 
 
 @pytest.mark.parametrize("value", [0, 1, 65535])
@@ -138,23 +174,27 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, file: str, request: pyte
     assert len(accepted) <= 1
 
 
-def test_a_file_that_lost_its_end_to_zeros_gives_no_silent_zeros(tmp_path: Path, harmony_file: Path) -> None:
+@pytest.mark.parametrize("page", [None, 0])
+def test_a_file_that_lost_its_end_to_zeros_gives_no_silent_zeros(
+    tmp_path: Path, harmony_file: Path, page: int | None
+) -> None:
     # What remains on a disk after power was lost: the size is right, the end is zero.
     whole = bytearray(harmony_file.read_bytes())
     whole[len(whole) // 2 :] = bytes(len(whole) - len(whole) // 2)
     (tmp_path / "x.tiff").write_bytes(whole)
     with pytest.raises(ImageError):
-        read_tiff_plane(tmp_path / "x.tiff", SHAPE)
+        read_tiff_plane(tmp_path / "x.tiff", SHAPE, page=page)
 
 
-def test_corrupt_lzw_is_refused(tmp_path: Path, harmony_file: Path) -> None:
+@pytest.mark.parametrize("page", [None, 0])
+def test_corrupt_lzw_is_refused(tmp_path: Path, harmony_file: Path, page: int | None) -> None:
     whole = bytearray(harmony_file.read_bytes())
     with tifffile.TiffFile(harmony_file) as tiff:
         (start,), (length,) = tiff.pages.first.dataoffsets, tiff.pages.first.databytecounts
     whole[start + 10 : start + length] = b"\xff" * (length - 10)
     (tmp_path / "x.tiff").write_bytes(whole)
-    with pytest.raises(ImageError, match=r"x\.tiff is damaged"):
-        read_tiff_plane(tmp_path / "x.tiff", SHAPE)
+    with pytest.raises(ImageError, match=r"x\.tiff( page 0)? is damaged"):
+        read_tiff_plane(tmp_path / "x.tiff", SHAPE, page=page)
 
 
 def test_a_file_that_promises_a_huge_image_costs_no_memory(tmp_path: Path, plain_file: Path) -> None:
