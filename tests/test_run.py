@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaozarrs
 import zarr
+from exports import CHANNELS, make_plate, write_export
 from safetensors.numpy import load_file, save_file
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
@@ -259,6 +260,27 @@ def test_plate_without_brightfield_names_its_channels(plate):
     assert find_channel(blind, "HOECHST 33342") == 1
     with pytest.raises(PlateError, match="named 'GFP'"):
         find_channel(blind, "GFP")
+
+
+def test_an_acquisition_without_the_channel_is_skipped_and_its_fields_are_no_failures(tmp_path):
+    first = make_plate(name="P", size=128)
+    second = make_plate(name="P", channels=CHANNELS[1:2], size=96, field_ids=[1])
+    later = replace(second.acquisitions[0], measurement_id="later", started="2027-01-01T00:00:00+00:00")
+    write_export(tmp_path / "e" / "1", first)
+    write_export(tmp_path / "e" / "2", replace(second, acquisitions=(later,)))
+    plate = tmp_path / "P.zarr"
+    ingest(IngestConfig(exports=(tmp_path / "e",), dest=plate, cluster=CLUSTER))
+    listener = Notes()
+    summary = run(_config(plate, threshold=0.001), listener)
+    assert summary.is_whole
+    assert any("An acquisition is skipped: P has 0 brightfield channels" in note for note in listener.notes)
+    fields = pd.read_csv(plate / "tables" / "fields" / "table.csv", keep_default_na=True)
+    assert fields["acquisition"].tolist() == [0, 0, 1]
+    assert fields["artifact_fraction"].notna().tolist() == [True, True, False]
+    wells = pd.read_csv(plate / "tables" / "wells" / "table.csv")
+    assert wells["n_failed_fields"].tolist() == [0, 0]
+    assert (plate / "B" / "3" / "0" / "labels").exists()
+    assert not (plate / "B" / "3" / "2" / "labels").exists()
 
 
 def test_file_that_is_no_model_is_refused_before_anything_is_written(plate, tmp_path):
