@@ -90,6 +90,7 @@ def _write_with_zarr_python(folder: Path, levels: list[np.ndarray]) -> None:
                 zarr.codecs.Crc32cCodec(),
             ),
             fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": "."},
             dimension_names=tuple("tczyx"),
         )
         array[0, 0, 0] = pixels
