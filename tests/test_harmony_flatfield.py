@@ -14,7 +14,7 @@ from artifact_mask.errors import ExportError
 from artifact_mask.io.harmony_flatfield import background_polynomial, parse_profile, read_ffc_profile
 from artifact_mask.io.harmony_index import parse_index
 from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.kernels.illumination import correct_flat_field, evaluate_polynomial
+from artifact_mask.kernels.flat_field import correct_flat_field, evaluate_polynomial
 
 FFC = "operetta/ffc-profile/FFC_Profile_Measurement 2.xml"
 SHAPE = "Coefficients: [[1.2], [0.1, -2E-3]], Dims: [8, 6], Origin: [3.5, 2.5], Scale: [0.125, 0.16], Type: Polynomial"

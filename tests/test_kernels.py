@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from artifact_mask.kernels.illumination import (
-    Polynomial,
-    correct_flat_field,
-    estimate_background,
-    evaluate_polynomial,
-    normalise_by_background,
-)
+from artifact_mask.kernels.flat_field import Polynomial, correct_flat_field, evaluate_polynomial
+from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes

@@ -8,7 +8,7 @@ from typing import Any
 
 from artifact_mask.errors import ExportError
 from artifact_mask.io.harmony_xml import attribute_of, children_of, read_elements, text_of
-from artifact_mask.kernels.illumination import Polynomial, evaluate_polynomial
+from artifact_mask.kernels.flat_field import Polynomial, evaluate_polynomial
 from artifact_mask.location import Location
 
 MAX_PROFILE_CHARACTERS = 1024**2

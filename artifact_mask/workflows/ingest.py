@@ -17,7 +17,7 @@ from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_iden
 from artifact_mask.io.operetta import Export, read_export
 from artifact_mask.io.operetta_fields import Sources
 from artifact_mask.io.operetta_folder import Found
-from artifact_mask.kernels.illumination import Polynomial
+from artifact_mask.kernels.flat_field import Polynomial
 from artifact_mask.location import Location, read_bytes, require_reachable
 from artifact_mask.metadata import Acquisition, Channel, FieldKey, NgffVersion, Plate
 from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign

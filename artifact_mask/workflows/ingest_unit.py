@@ -16,7 +16,7 @@ from artifact_mask.io.ome_zarr import write_field
 from artifact_mask.io.operetta_fields import Source, Sources
 from artifact_mask.io.operetta_folder import resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.kernels.illumination import Polynomial, correct_flat_field, evaluate_polynomial
+from artifact_mask.kernels.flat_field import Polynomial, correct_flat_field, evaluate_polynomial
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, PlaneIndex
 from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
