@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -47,6 +48,23 @@ def well_path(row: int, column: int) -> str:
     'B/3'
     """
     return f"{row_name(row)}/{column}"
+
+
+def seconds_since_1970(time: str) -> float | None:
+    """Understand a time in ISO 8601, with any number of decimals; None if it is none, or before 1970.
+
+    Examples
+    --------
+    >>> seconds_since_1970("2021-03-29T16:51:44.6444882-04:00")
+    1617051104.644488
+    >>> seconds_since_1970("0001-01-01T00:00:00") is None  # what .NET writes where nothing was set
+    True
+    """
+    try:
+        seconds = datetime.fromisoformat(time).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

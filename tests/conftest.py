@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from artifact_mask.metadata import NgffVersion
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -61,3 +63,10 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cluster = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
     ingest(IngestConfig(exports=export, dest=folder / "plate.zarr", fields_per_unit=1, cluster=cluster))
     return folder / "plate.zarr"
+
+
+@pytest.fixture(scope="session", params=["0.5", "0.4"])
+def ngff(request: pytest.FixtureRequest) -> "NgffVersion":
+    """Each version of NGFF in turn."""
+    version: NgffVersion = request.param
+    return version

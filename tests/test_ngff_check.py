@@ -38,12 +38,6 @@ def _write(root: Location, ngff: NgffVersion) -> None:
             write_labels(files, folder, acquisition, field, labels, name=name, ngff=ngff)
 
 
-@pytest.fixture(scope="module", params=["0.5", "0.4"])
-def ngff(request: pytest.FixtureRequest) -> NgffVersion:
-    version: NgffVersion = request.param
-    return version
-
-
 @pytest.fixture(scope="module")
 def valid(ngff: NgffVersion, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("valid") / "p.zarr"

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from artifact_mask.io.harmony_values import METRES, SECONDS, read_count, read_id, read_number
+from artifact_mask.io.harmony_values import MAX_IMAGE_SIDE_PX, METRES, SECONDS, read_count, read_id, read_number
 from artifact_mask.io.harmony_xml import attribute_of, text_of
 from artifact_mask.metadata import Channel, ChannelKind
 
-MAX_IMAGE_SIDE_PX = 65_536
 MAX_BINNING = 64
 
 _KINDS: dict[str, ChannelKind] = {"brightfield": "brightfield", "phase": "phase", "fluorescence": "fluorescence"}

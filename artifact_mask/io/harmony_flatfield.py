@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from artifact_mask.errors import ExportError
+from artifact_mask.io.harmony_values import MAX_IMAGE_SIDE_PX
 from artifact_mask.io.harmony_xml import attribute_of, children_of, read_elements, text_of
 from artifact_mask.kernels.flat_field import Polynomial, evaluate_polynomial
 from artifact_mask.location import Location
@@ -14,7 +15,6 @@ from artifact_mask.location import Location
 MAX_PROFILE_CHARACTERS = 1024**2
 MAX_DEPTH = 32
 MAX_DEGREE = 16
-MAX_IMAGE_SIDE_PX = 65_536
 MAX_FFC_BYTES = 64 * 1024**2
 MAX_SCALED_DISTANCE = 10.0
 MIN_MEAN = 0.1

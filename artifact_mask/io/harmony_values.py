@@ -3,6 +3,7 @@
 import math
 
 MAX_ID = 2**31 - 1
+MAX_IMAGE_SIDE_PX = 65_536
 
 METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "\u00b5m": 1e-6, "\u03bcm": 1e-6, "nm": 1e-9}
 """Units of length."""

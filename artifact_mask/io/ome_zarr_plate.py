@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.io.zarr_group import dump, read_group, write_group
 from artifact_mask.location import Location, require_reachable
-from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, Plate, Well, row_name
+from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, Plate, Well, row_name, seconds_since_1970
 
 _READ_THREADS = 8
 """A network disk or an object store answers many questions in the time of one."""
@@ -106,21 +105,15 @@ def _require_version(root: Location, layout: Layout) -> None:
 
 
 def _describe_acquisition(layout: Layout, number: int, acquisition: Acquisition, plate: str) -> BaseModel:
+    started = seconds_since_1970(acquisition.started)
     described: BaseModel = layout.models.Acquisition(
         id=number,
         name=f"{plate} {acquisition.started}".strip(),
         description=f"Measurement {acquisition.measurement_id}",
         maximumfieldcount=max(len(well.fields) for well in acquisition.wells),
-        starttime=_unix_seconds(acquisition.started),
+        starttime=None if started is None else int(started),
     )
     return described
-
-
-def _unix_seconds(time: str) -> int | None:
-    try:
-        return int(datetime.fromisoformat(time).timestamp())
-    except ValueError:
-        return None
 
 
 def read_plate(root: Location) -> StoredPlate:

@@ -89,7 +89,7 @@ def read_export(found: Sequence[Found], *, pixel_size_um: float | None = None) -
     ExportError
         If an index is damaged or does not tell enough.
     """
-    read = sorted((_read(one, pixel_size_um) for one in found), key=lambda one: one.acquisition.started)
+    read = [_read(one, pixel_size_um) for one in sorted(found, key=lambda one: one.began)]
     first = 0
     acquisitions, measurements = [], []
     for one in read:

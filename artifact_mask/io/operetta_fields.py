@@ -4,12 +4,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
 from artifact_mask.io.harmony_index import Record
-from artifact_mask.metadata import Acquisition, Channel, Field, FieldKey, PlaneIndex, Well, well_path
+from artifact_mask.metadata import (
+    Acquisition,
+    Channel,
+    Field,
+    FieldKey,
+    PlaneIndex,
+    Well,
+    seconds_since_1970,
+    well_path,
+)
 
 _N_STACKS = 99
 """Stacks whose steps are looked at: all have the same."""
@@ -84,7 +92,7 @@ def assemble_fields(
             source = Source("", problem=known.problem or f"the index lists two images for this plane: {names}")
         of_field[plane] = source
         by_field[record.row, record.column, record.field_id].setdefault(plane, record)
-    started = _seconds(described.started)
+    started = seconds_since_1970(described.started)
     fields: dict[tuple[int, int], list[Field]] = defaultdict(list)
     for (row, column, field_id), planes in sorted(by_field.items()):
         first = planes[min(planes)]
@@ -145,21 +153,13 @@ def _z_step_um(records: Iterable[Record], z_of: Mapping[int, int]) -> float:
     return (statistics.median(steps) if steps else 0.0) or 1.0
 
 
-def _seconds(time: str) -> float | None:
-    """Seconds since 1970 of a time in ISO 8601; None if it is none. Harmony writes seven decimals."""
-    try:
-        return datetime.fromisoformat(time).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
 def _times(planes: Mapping[PlaneIndex, Record], n_t: int, started: float | None) -> tuple[float, ...]:
     """Seconds from the start of the measurement to the first plane of each timepoint; empty if one is not known."""
     if started is None:
         return ()
     times: dict[int, float] = {}
     for (t, _, _), record in planes.items():
-        taken = _seconds(record.time)
+        taken = seconds_since_1970(record.time)
         if taken is not None:
             times[t] = min(times.get(t, taken), taken)
     return tuple(round(times[t] - started, 3) for t in range(n_t)) if len(times) == n_t else ()

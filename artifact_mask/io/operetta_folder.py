@@ -9,6 +9,7 @@ from pathlib import Path
 from artifact_mask.errors import ExportError, ImageError
 from artifact_mask.io.harmony_index import IndexHead, read_head
 from artifact_mask.location import Location
+from artifact_mask.metadata import seconds_since_1970
 
 INDEX_NAMES = ("Index.idx.xml", "Index.ref.xml", "Index.xml", "ImageIndex.ColumbusIDX.xml")
 """Of the index; the first that is there is taken."""
@@ -48,6 +49,11 @@ class Found:
         return next(
             (self.folder / name for name in list_folder(self.folder)[0] if name.lower() == "images"), self.folder
         )
+
+    @property
+    def began(self) -> tuple[float, str]:
+        """Order of measurements in time, whatever their time zones; first those that do not tell."""
+        return (self.head and seconds_since_1970(self.head.started)) or 0.0, str(self.folder)
 
     @property
     def plate_name(self) -> str:

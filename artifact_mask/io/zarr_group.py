@@ -117,15 +117,3 @@ def read_group(folder: Location, layouts: Iterable[Layout] = tuple(LAYOUTS.value
         except (ValueError, AttributeError) as error:
             raise PlateError(f"{file} is damaged ({error}). Remove the store and ingest again.") from error
     return None
-
-
-def read_attributes(folder: Location) -> dict[str, Any]:
-    """All attributes of a group of either version; empty where there are none.
-
-    Raises
-    ------
-    PlateError
-        If the metadata is damaged.
-    """
-    group = read_group(folder)
-    return group.attributes if group else {}

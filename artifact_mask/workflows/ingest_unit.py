@@ -113,8 +113,6 @@ def _read_plane(task: IngestTask, source: Source, channel: int) -> NDArray[np.ui
     try:
         plane = retry(partial(read_tiff_plane, file, shape, page=source.page))
     except OSError as error:
-        if isinstance(error, ImageError):
-            raise
         raise ImageError(f"{source.url} cannot be read: {error}") from error
     flat_field = task.flat_fields.get(channel)
     return plane if flat_field is None else correct_flat_field(plane, _evaluated(flat_field, shape))

@@ -65,7 +65,7 @@ def plan_plates(exports: Iterable[Location], dest: Location) -> PlatePlan:
 
 def describe_plate(store: Location, measurements: Iterable[Found]) -> dict[str, Any]:
     """Describe a plate for a campaign's file."""
-    members = sorted(measurements, key=lambda one: one.head.started if one.head else "")
+    members = sorted(measurements, key=lambda one: one.began)
     return {
         "store": store.name,
         "plate": members[0].plate_name,
