@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import safetensors.torch
@@ -11,14 +12,19 @@ from artifact_mask.kernels.illumination import CONTRAST_UNIT
 from artifact_mask.nn.checkpoint import load_model, save_model
 from artifact_mask.nn.model_card import (
     CARD_KEY,
-    ModelCard,
+    ClassifierCard,
     Normalisation,
+    ResNetSpec,
+    UNetCard,
     UNetSpec,
     default_model_path,
     model_digest,
     read_card,
 )
+from artifact_mask.nn.resnet import build_classifier
 from artifact_mask.nn.unet import build_unet
+
+READ_CARD, LOAD_MODEL = partial(read_card, kind=UNetCard), partial(load_model, kind=UNetCard)
 
 SMALL = UNetSpec(features=(4, 4, 4, 4, 4, 4))
 
@@ -35,7 +41,7 @@ def card_of(spec=SMALL, **changes):
         "metrics": {"f1": 0.9},
         "licence": "BSD-3-Clause",
     }
-    return ModelCard(**(values | changes))
+    return UNetCard(**(values | changes))
 
 
 def weights_of(network):
@@ -56,8 +62,8 @@ def model(tmp_path, network):
 
 
 def test_what_is_saved_comes_back(model, network):
-    loaded, card = load_model(model)
-    assert card == read_card(model) == card_of()
+    loaded, card = load_model(model, UNetCard)
+    assert card == read_card(model, UNetCard) == card_of()
     assert not loaded.training
     field = torch.randn(1, 1, 64, 32)
     with torch.inference_mode():
@@ -80,21 +86,21 @@ def test_the_digest_is_the_sha256_of_the_file(tmp_path):
 
 def test_reading_a_card_needs_no_torch(model):
     code = (
-        "import sys; from artifact_mask.nn.model_card import read_card, model_digest, default_model_path; "
-        f"read_card({str(model)!r}); model_digest({str(model)!r}); default_model_path(); "
+        "import sys; from artifact_mask.nn.model_card import UNetCard, read_card, model_digest, default_model_path; "
+        f"read_card({str(model)!r}, UNetCard); model_digest({str(model)!r}); default_model_path(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("read", [read_card, load_model, model_digest])
+@pytest.mark.parametrize("read", [READ_CARD, LOAD_MODEL, model_digest])
 @pytest.mark.parametrize("name", ["absent.safetensors", "."])
 def test_a_path_that_is_no_file_is_named(tmp_path, read, name):
     with pytest.raises(ModelError, match=r"Cannot read the model .*expected a .safetensors file"):
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize("read", [read_card, load_model])
+@pytest.mark.parametrize("read", [READ_CARD, LOAD_MODEL])
 @pytest.mark.parametrize(
     "content",
     [
@@ -118,14 +124,14 @@ def test_a_file_without_a_card_is_refused(tmp_path, network, metadata):
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(weights_of(network), path, metadata=metadata)
     with pytest.raises(ModelError, match="without an artmask card"):
-        load_model(path)
+        load_model(path, UNetCard)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         ({"threshold": 1.5}, "threshold"),
-        ({"architecture": {"kind": "resnet"}}, "architecture.kind"),
+        ({"architecture": {"kind": "transformer"}}, "architecture.kind"),
         ({"normalisation": {"name": "percentiles"}}, "normalisation.name"),
         ({"colour": "blue"}, "colour"),
         (None, "the card"),
@@ -137,7 +143,7 @@ def test_a_card_that_is_not_valid_says_where(tmp_path, network, change, complain
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(weights_of(network), path, metadata={CARD_KEY: text})
     with pytest.raises(ModelError, match=f"is not valid: {complaint}"):
-        read_card(path)
+        read_card(path, UNetCard)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +162,20 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path, network, spoil, complaint
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(weights, path, metadata={CARD_KEY: card_of().model_dump_json()})
     with pytest.raises(ModelError, match=complaint):
-        load_model(path)
+        load_model(path, UNetCard)
 
 
 def test_a_file_cut_short_is_refused(model):
     model.write_bytes(model.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"weights of .* cannot be read"):
-        load_model(model)
+        load_model(model, UNetCard)
 
 
 def test_half_precision_weights_are_read_as_single(tmp_path, network):
     path = tmp_path / "model.safetensors"
     half = {name: tensor.half() for name, tensor in weights_of(network).items()}
     safetensors.torch.save_file(half, path, metadata={CARD_KEY: card_of().model_dump_json()})
-    loaded, _ = load_model(path)
+    loaded, _ = load_model(path, UNetCard)
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
 
 
@@ -187,7 +193,26 @@ def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path, network):
 def test_the_default_model_loads_is_small_and_fits_the_normalisation():
     path = default_model_path()
     assert path.stat().st_size < 3_000_000
-    _, card = load_model(path)
+    _, card = load_model(path, UNetCard)
     assert card.normalisation == Normalisation(contrast_unit=CONTRAST_UNIT)
     assert card.licence == "BSD-3-Clause"
     assert card.metrics["cv_debris_ring10_f1"] > 0.85
+
+
+def test_a_classifier_is_stored_like_a_unet(tmp_path):
+    spec = ResNetSpec(name="resnet18")
+    card = ClassifierCard(
+        name="c", version="1", architecture=spec, pixel_size_um=0.3, tile_px=270, licence="BSD-3-Clause"
+    )
+    classifier = build_classifier(spec).eval()
+    save_model(tmp_path / "c.safetensors", classifier, card)
+    loaded, read = load_model(tmp_path / "c.safetensors", ClassifierCard)
+    assert read == card
+    tiles = torch.randn(2, 1, 64, 48)
+    with torch.inference_mode():
+        assert torch.equal(loaded(tiles), classifier(tiles))
+
+
+def test_a_model_of_the_other_kind_is_named(tmp_path, model):
+    with pytest.raises(ModelError, match="is a U-Net; expected a classifier"):
+        read_card(model, ClassifierCard)

@@ -10,8 +10,9 @@ import yaml
 from commands import artmask
 from exports import make_plate, write_export
 
-from artifact_mask.config import RunConfig, load_config
+from artifact_mask.config import RunConfig
 from artifact_mask.errors import ConfigError
+from artifact_mask.frozen import load_config
 
 HEAVY = {
     "torch",

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
-from artifact_mask.config import Frozen, IngestConfig, RunConfig, VerifyConfig, load_config
+from artifact_mask.config import IngestConfig, RunConfig, VerifyConfig
+from artifact_mask.frozen import Frozen, load_config
 from artifact_mask.location import LocalPath, StoreLocation, to_location
 
 

@@ -26,7 +26,7 @@ from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects
-from artifact_mask.nn.model_card import default_model_path, read_card
+from artifact_mask.nn.model_card import UNetCard, default_model_path, read_card
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest
@@ -83,7 +83,7 @@ def _files(plate):
 
 def test_labels_are_what_the_model_finds(finished):
     folder = finished[0] / "B" / "2" / "0"
-    card = read_card(default_model_path())
+    card = read_card(default_model_path(), UNetCard)
     image = open_level(folder)[0, 0, 0]
     contrast = normalise_by_background(image, estimate_background(image))
     probability = Segmenter.load(device="cpu").predict(contrast[np.newaxis])[0]

@@ -28,10 +28,11 @@ from object_store import (
 from upath import UPath
 
 from artifact_mask import location
-from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, VerifyConfig, load_config
+from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, VerifyConfig
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import beside, hold_plate
 from artifact_mask.errors import ConfigError, LeaseError, PlateError, StorageError
+from artifact_mask.frozen import load_config
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.io.tables import read_table

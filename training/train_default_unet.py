@@ -31,7 +31,7 @@ from torch.nn import functional
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.nn.checkpoint import save_model
-from artifact_mask.nn.model_card import ModelCard, UNetSpec
+from artifact_mask.nn.model_card import UNetCard, UNetSpec
 from artifact_mask.nn.unet import ArtifactUNet, build_unet
 from training.compose import BACKGROUND, BLOB, DEBRIS, LabelledField, compose, cut_out_debris
 from training.sampling import FieldOfCrops, draw_batch
@@ -164,12 +164,12 @@ def probability_of(network: ArtifactUNet, contrast: NDArray[np.float32]) -> NDAr
     return result
 
 
-def describe(args: argparse.Namespace, n_fields: int) -> ModelCard:
+def describe(args: argparse.Namespace, n_fields: int) -> UNetCard:
     """Write the card of the network trained on everything."""
     choice: dict[str, Any] = {"threshold": 0.5, "min_object_px": 25, "metrics": {}}
     if args.choice:
         choice = json.loads(args.choice.read_text())
-    return ModelCard(
+    return UNetCard(
         name="default-unet",
         version="1",
         architecture=UNetSpec(features=tuple(args.features)),

@@ -6,17 +6,17 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from artifact_mask.errors import ModelError, StorageError
-from artifact_mask.nn.model_card import CARD_KEY, ModelCard, default_model_path, model_digest, read_card
-from artifact_mask.nn.unet import ArtifactUNet, build_unet
-
-__all__ = ["ModelCard", "default_model_path", "load_model", "model_digest", "read_card", "save_model"]
+from artifact_mask.nn.model_card import CARD_KEY, Card, ResNetSpec, UNetSpec, read_card
+from artifact_mask.nn.resnet import build_classifier
+from artifact_mask.nn.unet import build_unet
 
 _COUNTER = ".num_batches_tracked"  # of batch norms; means nothing once trained
 
 
-def save_model(path: str | Path, network: ArtifactUNet, card: ModelCard) -> None:
+def save_model(path: str | Path, network: nn.Module, card: Card) -> None:
     """Write a network and its card to one file; the same network and card give the same bytes.
 
     Parameters
@@ -40,7 +40,7 @@ def save_model(path: str | Path, network: ArtifactUNet, card: ModelCard) -> None
         for name, tensor in network.state_dict().items()
         if not name.endswith(_COUNTER)
     }
-    _check_fit(weights, build_unet(card.architecture), "the network to save")
+    _check_fit(weights, _build(card.architecture), "the network to save")
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -54,25 +54,28 @@ def save_model(path: str | Path, network: ArtifactUNet, card: ModelCard) -> None
         ) from error
 
 
-def load_model(path: str | Path) -> tuple[ArtifactUNet, ModelCard]:
+def load_model(path: str | Path, kind: type[Card]) -> tuple[nn.Module, Card]:
     """Read a network and its card.
 
     Parameters
     ----------
     path
         A file written by :func:`save_model`.
+    kind
+        The card of the kind of model that is wanted.
 
     Returns
     -------
-    tuple[ArtifactUNet, ModelCard]
+    tuple[nn.Module, ModelCard]
         The network on the CPU, as float32 and in evaluation mode.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, not safetensors, lacks a valid card, or holds tensors that do not fit.
+        If the file is missing, damaged, not safetensors, lacks a valid card, is a model of another kind, or holds
+        tensors that do not fit.
     """
-    card = read_card(path)
+    card = read_card(path, kind)
     try:
         weights = safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
@@ -80,13 +83,18 @@ def load_model(path: str | Path) -> tuple[ArtifactUNet, ModelCard]:
             f"The weights of {path} cannot be read ({error}); expected an undamaged safetensors file. "
             "Copy or download the model again."
         ) from error
-    network = build_unet(card.architecture)
+    network = _build(card.architecture)
     _check_fit(weights, network, str(path))
     network.load_state_dict(weights, strict=False)  # the names were checked; only the counters may be absent
     return network.eval(), card
 
 
-def _check_fit(weights: dict[str, torch.Tensor], network: ArtifactUNet, source: str) -> None:
+def _build(spec: UNetSpec | ResNetSpec) -> nn.Module:
+    """Build the network of an architecture with random weights."""
+    return build_unet(spec) if isinstance(spec, UNetSpec) else build_classifier(spec)
+
+
+def _check_fit(weights: dict[str, torch.Tensor], network: nn.Module, source: str) -> None:
     expected = {name: t for name, t in network.state_dict().items() if not name.endswith(_COUNTER)}
     problem = None
     if missing := sorted(expected.keys() - weights.keys()):

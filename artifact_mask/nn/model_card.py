@@ -4,12 +4,12 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from artifact_mask.config import Frozen
 from artifact_mask.errors import ModelError
+from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
 
 CARD_KEY = "artmask"
@@ -59,23 +59,38 @@ class Normalisation(Frozen):
     """Relative deviation from the background that counts as 1."""
 
 
+class ResNetSpec(Frozen):
+    """Architecture of the classifier: the first stages of a ResNet on one channel, pooling, two classes."""
+
+    kind: Literal["resnet"] = "resnet"
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    """Which ResNet, as torchvision names it."""
+    last_stage: Literal["layer2", "layer3", "layer4"] = "layer2"
+    """Stage after which it is cut; ``layer4`` is the whole network. Earlier stages have finer maps."""
+    pooling: Literal["mean", "peak"] = "mean"
+    """``mean`` averages the maps (published); ``peak`` is a smooth maximum of the score over positions, so that a small
+    object counts in a large tile."""
+    clip: float = Field(default=5.0, gt=0)
+    """Contrast is clipped to plus and minus this; with the default contrast unit -5 is black."""
+
+    @property
+    def stride_px(self) -> int:
+        """Pixels a side that one position of the last maps stands for."""
+        return {"layer2": 8, "layer3": 16, "layer4": 32}[self.last_stage]
+
+
 class ModelCard(Frozen):
-    """Everything about a model but its weights."""
+    """What every model says about itself."""
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
-    architecture: UNetSpec
     normalisation: Normalisation = Normalisation()
     pixel_size_um: float = Field(gt=0)
     """Size of a pixel in the training fields; a field of another size has to be resampled to it."""
     pixel_size_assumed: bool = False
     """Whether the training fields did not record it."""
-    threshold: float = Field(gt=0, lt=1)
-    """Probability from which on a pixel is artifact."""
-    min_object_px: int = Field(ge=0)
-    """Objects of fewer pixels are dropped."""
     threshold_choice: str = ""
-    """How threshold and smallest object were chosen."""
+    """How thresholds were chosen."""
     training_data: tuple[str, ...] = ()
     """Where the training fields came from."""
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -86,22 +101,44 @@ class ModelCard(Frozen):
     """SPDX identifier of the weights' licence."""
 
 
-def read_card(path: str | Path) -> ModelCard:
+class UNetCard(ModelCard):
+    """Card of a U-Net, which tells the artifacts' pixels."""
+
+    architecture: UNetSpec
+    threshold: float = Field(gt=0, lt=1)
+    """Probability from which on a pixel is artifact."""
+    min_object_px: int = Field(ge=0)
+    """Objects of fewer pixels are dropped."""
+
+
+class ClassifierCard(ModelCard):
+    """Card of a classifier, which tells tiles with artifacts from clean ones."""
+
+    architecture: ResNetSpec
+    tile_px: int = Field(ge=32)
+    """Side of the tiles that it was taught, in pixels of ``pixel_size_um``; a larger field is cut into such tiles."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability from which on a tile has an artifact."""
+
+
+Card = TypeVar("Card", UNetCard, ClassifierCard)
+_WHAT = {UNetCard: ("unet", "U-Net"), ClassifierCard: ("resnet", "classifier")}
+
+
+def read_card(path: str | Path, kind: type[Card]) -> Card:
     """Read the card of a model file without touching its weights.
 
     Parameters
     ----------
     path
         A ``.safetensors`` file written by :func:`artifact_mask.nn.checkpoint.save_model`.
-
-    Returns
-    -------
-    ModelCard
+    kind
+        The card of the kind of model that is wanted.
 
     Raises
     ------
     ModelError
-        If the file is missing, is no safetensors file, or carries no valid card.
+        If the file is missing, is no safetensors file, carries no valid card, or is a model of another kind.
 
     References
     ----------
@@ -113,8 +150,14 @@ def read_card(path: str | Path) -> ModelCard:
             f"{path} is a safetensors file without an artmask card; "
             "expected a model written by artmask. Train or export the model with artmask."
         )
+    wanted, name = _WHAT[kind]
+    found = _kind_of(text)
+    if found != wanted and found in dict(_WHAT.values()):
+        raise ModelError(
+            f"{path} is a {dict(_WHAT.values())[found]}; expected a {name}. Name the file of a {name} instead."
+        )
     try:
-        return ModelCard.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the card"
@@ -143,6 +186,13 @@ def default_model_path() -> Path:
     """Locate the model that artmask ships and uses when none is named."""
     # The wheel is always unpacked, so that the resource is a real file.
     return Path(str(resources.files("artifact_mask") / "models" / "default-unet.safetensors"))
+
+
+def _kind_of(card: str) -> object:
+    try:
+        return json.loads(card)["architecture"]["kind"]
+    except (ValueError, LookupError, TypeError):
+        return None  # the model of the card says what is wrong with it
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """Where a field of view shows artifacts: the network applied to whole fields."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +13,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from artifact_mask.errors import ImageError
 from artifact_mask.kernels.tiles import Tile, plan_tiles
 from artifact_mask.nn.checkpoint import load_model
-from artifact_mask.nn.model_card import ModelCard, default_model_path
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from artifact_mask.nn.device import (
+    Precision,
+    choose_device,
+    fastest_precision,
+    halve_when_full,
+    inference_on,
+    to_device,
+)
+from artifact_mask.nn.model_card import UNetCard, default_model_path
 
 _WHOLE_PX = 6_000_000
 """Fields up to this size are predicted whole: no halo is computed twice. About 100 bytes of memory a pixel."""
@@ -49,7 +52,7 @@ class Segmenter:
     """
 
     network: nn.Module
-    card: ModelCard
+    card: UNetCard
     device: torch.device
     dtype: torch.dtype
 
@@ -83,11 +86,11 @@ class Segmenter:
         On real fields ``"bfloat16"`` moved probabilities by at most 0.04, and 1 artifact pixel in 1000 across
         the threshold. A CPU with AVX512-BF16 or AMX takes 0.6 of the time with it, any other CPU takes longer.
         """
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        network, card = load_model(default_model_path() if path is None else path)
+        chosen = choose_device(device)
+        network, card = load_model(default_model_path() if path is None else path, UNetCard)
         _fold_batch_norms(network)
         network = network.requires_grad_(False).to(chosen).to(memory_format=torch.channels_last)
-        return cls(network, card, chosen, getattr(torch, precision or _fastest_precision(chosen)))
+        return cls(network, card, chosen, getattr(torch, precision or fastest_precision(chosen)))
 
     def predict(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predict the probability of artifact for every pixel.
@@ -135,7 +138,7 @@ class Segmenter:
             for start in range(0, n, n_batch):
                 # Padding a few fields at a time: a large batch is never copied whole.
                 part = np.pad(contrast[start : start + n_batch], padding, mode="reflect")
-                probability = self._forward(np.ascontiguousarray(part[:, ys, xs], dtype=np.float32))
+                probability = halve_when_full(self._run, np.ascontiguousarray(part[:, ys, xs], dtype=np.float32))
                 target = result[(slice(start, start + n_batch), *tile.core)]  # ends where the padding starts
                 target[:] = probability[(slice(None), *tile.inner)][:, : target.shape[1], : target.shape[2]]
         return result
@@ -148,29 +151,11 @@ class Segmenter:
     def _batch_px(self) -> int:
         return _BATCH_PX.get(self.device.type, _BATCH_PX["cpu"])
 
-    def _forward(self, fields: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict fields ``(n, y, x)`` whose sides suit the network; halve the batch while memory does not do."""
-        try:
-            return self._run(fields)
-        except torch.OutOfMemoryError:
-            if len(fields) == 1:
-                raise
-        # Outside the handler, whose traceback keeps the tensors of the failed pass alive.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(fields) // 2
-        return np.concatenate([self._forward(fields[:half]), self._forward(fields[half:])])
-
     def _run(self, fields: NDArray[np.float32]) -> NDArray[np.float32]:
-        on_gpu = self.device.type == "cuda"
-        batch = torch.from_numpy(fields)[:, None]
-        mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-        with torch.inference_mode(), _fixed_algorithms(on_gpu), mixed:
-            if on_gpu:
-                batch = batch.pin_memory()
-            batch = batch.to(self.device, non_blocking=on_gpu).contiguous(memory_format=torch.channels_last)
-            probability = torch.sigmoid(self.network(batch).float())[:, 0]
-            array: NDArray[np.float32] = probability.contiguous().cpu().numpy()
+        """Predict fields ``(n, y, x)`` whose sides suit the network."""
+        with inference_on(self.device, self.dtype):
+            logit = self.network(to_device(fields, self.device))
+            array: NDArray[np.float32] = torch.sigmoid(logit.float())[:, 0].contiguous().cpu().numpy()
         return array
 
 
@@ -190,19 +175,3 @@ def _fold_batch_norms(network: nn.Module) -> None:
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             block.conv = fuse_conv_bn_eval(convolution, norm)
             after.N = nn.Identity()
-
-
-@contextmanager
-def _fixed_algorithms(on_gpu: bool) -> Iterator[None]:
-    """Keep cuDNN to deterministic algorithms: a unit that is computed again has to give the same bytes."""
-    if not on_gpu:
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
-        yield
-
-
-def _fastest_precision(device: torch.device) -> Precision:
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"

@@ -29,7 +29,7 @@ from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
-from artifact_mask.nn.model_card import ModelCard, default_model_path, model_digest, read_card
+from artifact_mask.nn.model_card import UNetCard, default_model_path, model_digest, read_card
 from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.progress import Progress, Silent, Summary
@@ -81,7 +81,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     progress = progress or Silent()
     plates = find_plates(config.plates)
     model = config.model or default_model_path()
-    card, digest = read_card(model), model_digest(model)
+    card, digest = read_card(model, UNetCard), model_digest(model)
     placed = Model(f"{digest}-{uuid.uuid4().hex}", partial(_load_segmenter, config.model))
     progress.begin(RunStage.name, sum(plates.values()))
     return process_campaign(
@@ -149,7 +149,7 @@ class RunStage(Stage):
 
 
 def _open_stage(
-    root: Location, config: RunConfig, card: ModelCard, digest: str, model_name: str, progress: Progress
+    root: Location, config: RunConfig, card: UNetCard, digest: str, model_name: str, progress: Progress
 ) -> RunStage:
     stored, ingested = read_ingest(root)
     plate = stored.plate
@@ -274,7 +274,7 @@ def _run_unit(journal: Journal, acquisition: Acquisition, parameters: _Parameter
     )
 
 
-def _read_planes(folder: Location, acquisition: Acquisition, parameters: _Parameters, card: ModelCard) -> _Planes:
+def _read_planes(folder: Location, acquisition: Acquisition, parameters: _Parameters, card: UNetCard) -> _Planes:
     channel = parameters.channel
     gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
     if gaps:

@@ -60,7 +60,8 @@ def simulate(
     config: ConfigFile = None,
 ) -> None:
     """Write a made-up campaign as the microscope would, with its ground truth."""
-    from artifact_mask.config import SimulateConfig, load_config
+    from artifact_mask.config import SimulateConfig
+    from artifact_mask.frozen import load_config
     from artifact_mask.workflows.simulate import simulate as work
     from artmask.console import ConsoleProgress, print_file
 
@@ -107,7 +108,8 @@ def ingest(
     cluster: ClusterOptions,
 ) -> None:
     """Write exports of Harmony as OME-Zarr plates, a store for each plate."""
-    from artifact_mask.config import IngestConfig, load_config
+    from artifact_mask.config import IngestConfig
+    from artifact_mask.frozen import load_config
     from artifact_mask.workflows.ingest import ingest as work
     from artmask.console import ConsoleProgress, print_summary
 
@@ -153,7 +155,8 @@ def run(
     cluster: ClusterOptions,
 ) -> None:
     """Find the artifacts of plates, mask them, and measure fields and wells."""
-    from artifact_mask.config import RunConfig, load_config
+    from artifact_mask.config import RunConfig
+    from artifact_mask.frozen import load_config
     from artifact_mask.workflows.run import run as work
     from artmask.console import ConsoleProgress, print_summary
 
@@ -194,7 +197,8 @@ def verify(
     cluster: ClusterOptions,
 ) -> None:
     """Read every file again and compare it with its record; what is damaged will be redone."""
-    from artifact_mask.config import VerifyConfig, load_config
+    from artifact_mask.config import VerifyConfig
+    from artifact_mask.frozen import load_config
     from artifact_mask.workflows.verify import verify as work
     from artmask.console import ConsoleProgress, print_summary
 
