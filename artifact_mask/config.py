@@ -3,7 +3,7 @@
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -13,6 +13,17 @@ from upath import UPath
 from artifact_mask.frozen import Frozen
 from artifact_mask.location import LocalPath, StoreLocation
 from artifact_mask.metadata import FlatField, Harmony, NgffVersion
+
+Precision = Literal["float32", "bfloat16", "float16"]
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+ResNetStage = Literal["layer2", "layer3", "layer4"]
+Pooling = Literal["mean", "peak"]
+Weight = Literal["probability", "softmax-logit"]
+"""What weighs a map of Score-CAM."""
+Fill = Literal["background", "zero"]
+"""What becomes of the pixels that a map hides."""
+Refinement = Literal["edges", "darkness", "edges-and-darkness", "none", "published"]
+"""What sharpens a saliency map."""
 
 CLUSTER_KINDS = ("local", "cuda", "slurm", "pbs", "sge", "lsf", "ssh", "kubernetes")
 FIXED_KINDS = ("ssh", "tcp", "tls")
@@ -157,6 +168,101 @@ class RunConfig(Frozen):
         default=None, ge=1, description="Fields of one well that make one task; by default up to 16."
     )
     cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
+
+
+class LabelSheetConfig(Frozen):
+    """Show fields to a person, who says which are clean."""
+
+    plates: Places = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
+    dest: LocalPath = Field(description="Page to write, such as sheet.html.")
+    channel: str | None = Field(
+        default=None, description="Name of the channel to show; by default the brightfield one."
+    )
+    fields: int = Field(default=100, ge=1, description="Fields to show, spread over all wells.")
+    tile_px: int | None = Field(
+        default=None, ge=32, description="Side of the tiles to judge, in pixels; by default whole fields are judged."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of fields.")
+
+
+class TrainClassifierConfig(Frozen):
+    """Teach a classifier which fields, or tiles of fields, have artifacts."""
+
+    labels: LocalPath = Field(
+        description="Table (CSV) with plate, well, field and label, or a folder with TIFFs in clean/ and artifact/."
+    )
+    plates: tuple[StoreLocation, ...] = Field(
+        default=(), description="Plates that the table speaks of, or folders of plates; none for TIFFs."
+    )
+    dest: LocalPath = Field(description="Model to write, such as classifier.safetensors; a report lies beside it.")
+    channel: str | None = Field(default=None, description="Name of the channel; by default the brightfield one.")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="Pixel size of TIFFs, in micrometre.")
+    start: str = Field(
+        default="default",
+        description="Weights to start from: `default` (the classifier that artmask ships), `scratch`, `imagenet` "
+        "(downloaded), or a file: a classifier of artmask, or ImageNet weights of torchvision.",
+    )
+    network: ResNetName = Field(default="resnet50", description="Which ResNet.")
+    last_stage: ResNetStage = Field(
+        default="layer2", description="Stage after which it is cut; layer4 is the whole network."
+    )
+    pooling: Pooling = Field(default="peak", description="`peak`, a smooth maximum, or `mean`, as published.")
+    field_px: int = Field(default=576, ge=64, description="Side that whole fields are resampled to; tiles are not.")
+    max_epochs: int = Field(default=150, ge=1, description="Passes over the training tiles, at most.")
+    patience: int = Field(default=25, ge=1, description="Epochs without improvement after which training stops.")
+    batch_size: int = Field(default=16, ge=2, description="Tiles in one step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="At the start; reduced where the loss stays.")
+    validation: float = Field(default=0.2, gt=0, lt=1, description="Share of the labels kept back, in whole wells.")
+    precision: Precision | None = Field(
+        default=None, description="float32, bfloat16 or float16; by default the fastest that the machine computes well."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the split, the order and the augmentation.")
+
+
+class ExplanationConfig(Frozen):
+    """How fields are explained: which tiles show an artifact, and where."""
+
+    classifier: LocalPath | None = Field(
+        default=None, description="Classifier (safetensors) of `artmask train classifier`; by default the shipped one."
+    )
+    channel: str | None = Field(default=None, description="Name of the channel; by default the brightfield one.")
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability from which a tile has an artifact; by default the model's."
+    )
+    weight: Weight = Field(
+        default="probability",
+        description="What weighs a map: `probability` (reference code) or `softmax-logit` (paper).",
+    )
+    fill: Fill = Field(default="background", description="What masked pixels become: `background` or `zero`.")
+    layer: str | None = Field(default=None, description="Stage whose maps are weighed; by default the last one.")
+    exact: bool = Field(default=False, description="Whether every map is scored, instead of learning from a few.")
+    refinement: Refinement = Field(
+        default="edges-and-darkness",
+        description="What sharpens the saliency: edges, darkness, edges-and-darkness, none, or published.",
+    )
+    cut: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default="otsu", description="Where the refined map is cut: `otsu`, or a fixed share of its range."
+    )
+    min_object_px: int = Field(default=12, ge=1, description="Objects of fewer pixels are dropped.")
+
+
+class LabelConfig(ExplanationConfig):
+    """Label the artifacts of plates by what a classifier looked at."""
+
+    plates: Places = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
+    fields_per_unit: int | None = Field(
+        default=None, ge=1, description="Fields of one well that make one task; by default up to 16."
+    )
+    cluster: ClusterConfig = Field(default=ClusterConfig(), description="Where the work is done.")
+
+
+class ExplainConfig(ExplanationConfig):
+    """Draw how the label of one field comes about."""
+
+    plate: StoreLocation = Field(description="Plate that `artmask ingest` wrote.")
+    well: str = Field(description="Name of the well, such as B03.")
+    field: int = Field(default=0, ge=0, description="Index of the field, as in the tables.")
+    dest: LocalPath = Field(default=Path("explanation.png"), description="Picture to write.")
 
 
 class VerifyConfig(Frozen):

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Precision = Literal["float32", "bfloat16", "float16"]
+from artifact_mask.config import Precision
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from artifact_mask.config import Pooling, ResNetName, ResNetStage
 from artifact_mask.errors import ModelError
 from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
@@ -63,11 +64,11 @@ class ResNetSpec(Frozen):
     """Architecture of the classifier: the first stages of a ResNet on one channel, pooling, two classes."""
 
     kind: Literal["resnet"] = "resnet"
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    name: ResNetName = "resnet50"
     """Which ResNet, as torchvision names it."""
-    last_stage: Literal["layer2", "layer3", "layer4"] = "layer2"
+    last_stage: ResNetStage = "layer2"
     """Stage after which it is cut; ``layer4`` is the whole network. Earlier stages have finer maps."""
-    pooling: Literal["mean", "peak"] = "mean"
+    pooling: Pooling = "mean"
     """``mean`` averages the maps (published); ``peak`` is a smooth maximum of the score over positions, so that a small
     object counts in a large tile."""
     clip: float = Field(default=5.0, gt=0)

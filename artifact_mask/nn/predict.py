@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from artifact_mask.config import Precision
 from artifact_mask.errors import ImageError
 from artifact_mask.kernels.tiles import Tile, plan_tiles
 from artifact_mask.nn.checkpoint import load_model
 from artifact_mask.nn.device import (
-    Precision,
     choose_device,
     fastest_precision,
     halve_when_full,

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from artmask import learning
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
+from artmask.shared_options import Channel, ConfigFile, Plates
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,10 +21,8 @@ app = typer.Typer(
 
 DEMO_COLUMNS = ["well", "n_fields", "n_artifacts", "artifact_fraction", "stained_fraction_raw", "stained_fraction"]
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys; options override it.")]
-Plates = Annotated[
-    list[str], typer.Argument(help="Plates that `artmask ingest` wrote, or folders of them (campaigns).")
-]
+
+app.add_typer(learning.train, name="train")
 
 
 def _print_version(wanted: bool) -> None:
@@ -141,11 +141,16 @@ def info(plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` 
     print_plate(place, read_plate(place), read_status([place]))
 
 
+app.command()(learning.label_sheet)
+app.command()(learning.label)
+app.command()(learning.explain)
+
+
 @app.command()
 @takes_cluster
 def run(
     plates: Plates,
-    channel: Annotated[str | None, typer.Option(help="Channel to segment; by default the brightfield one.")] = None,
+    channel: Channel = None,
     model: Annotated[Path | None, typer.Option(help="Model file; by default the one that artmask ships.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
     min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,

@@ -1,0 +1,160 @@
+"""The commands around the classifier: what it is taught, what it looked at, and the labels that follow from that."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artmask.cluster_options import ClusterOptions, takes_cluster
+from artmask.shared_options import Channel, ConfigFile, Plates
+
+train = typer.Typer(no_args_is_help=True, help="Train a model of your own.")
+
+Classifier = Annotated[
+    Path | None, typer.Option(help="Classifier (safetensors); by default the one that artmask ships.")
+]
+Threshold = Annotated[float | None, typer.Option(help="Probability from which a tile has an artifact.")]
+Weight = Annotated[str | None, typer.Option(help="`probability` or `softmax-logit` \\[default: probability].")]
+Exact = Annotated[bool | None, typer.Option("--exact", help="Score every map, instead of learning from a few.")]
+Refinement = Annotated[
+    str | None,
+    typer.Option(help="edges, darkness, edges-and-darkness, none or published \\[default: edges-and-darkness]."),
+]
+Cut = Annotated[str | None, typer.Option(help="`otsu`, or a share of the map's range \\[default: otsu].")]
+
+
+def label_sheet(
+    plates: Plates,
+    dest: Annotated[Path, typer.Option(help="Page to write.")] = Path("sheet.html"),
+    fields: Annotated[int | None, typer.Option(help="Fields to show, over all wells \\[default: 100].")] = None,
+    tile_px: Annotated[int | None, typer.Option(help="Judge tiles of this side instead of whole fields.")] = None,
+    channel: Channel = None,
+    seed: Annotated[int | None, typer.Option(help="Of the choice of fields \\[default: 0].")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write a page on which a person says, by keys, which fields are clean; it saves the table for training."""
+    from artifact_mask.config import LabelSheetConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.label_sheet import write_label_sheet
+    from artmask.console import ConsoleProgress, print_file
+
+    given = {"plates": plates, "dest": dest, "fields": fields, "tile_px": tile_px, "channel": channel, "seed": seed}
+    settings = load_config(LabelSheetConfig, config, given)
+    with ConsoleProgress() as progress:
+        page = write_label_sheet(settings, progress)
+    print_file("Open in a browser", page)
+
+
+@train.command()
+def classifier(
+    labels: Annotated[Path, typer.Argument(help="Table of labels (CSV), or a folder with clean/ and artifact/.")],
+    plates: Annotated[list[str] | None, typer.Argument(help="Plates that the table speaks of.")] = None,
+    dest: Annotated[Path, typer.Option(help="Model to write.")] = Path("classifier.safetensors"),
+    start: Annotated[
+        str | None, typer.Option(help="default, scratch, imagenet, or a file of weights \\[default: default].")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="resnet18, 34, 50 or 101 \\[default: resnet50].")] = None,
+    last_stage: Annotated[str | None, typer.Option(help="layer2, layer3 or layer4 \\[default: layer2].")] = None,
+    pooling: Annotated[str | None, typer.Option(help="peak or mean \\[default: peak].")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Passes over the tiles, at most \\[default: 150].")] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size of TIFFs.")] = None,
+    channel: Channel = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split and the augmentation \\[default: 0].")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Teach a classifier which fields, or tiles, have artifacts; an interrupted training goes on."""
+    from artifact_mask.config import TrainClassifierConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.train_classifier import train_classifier
+    from artmask.console import ConsoleProgress, print_training
+
+    given = {
+        "labels": labels,
+        "plates": plates,
+        "dest": dest,
+        "start": start,
+        "network": network,
+        "last_stage": last_stage,
+        "pooling": pooling,
+        "max_epochs": max_epochs,
+        "pixel_size_um": pixel_size_um,
+        "channel": channel,
+        "seed": seed,
+    }
+    settings = load_config(TrainClassifierConfig, config, given)
+    with ConsoleProgress() as progress:
+        trained = train_classifier(settings, progress)
+    print_training(trained)
+
+
+@takes_cluster
+def label(
+    plates: Plates,
+    classifier: Classifier = None,
+    threshold: Threshold = None,
+    weight: Weight = None,
+    exact: Exact = None,
+    refinement: Refinement = None,
+    cut: Cut = None,
+    channel: Channel = None,
+    config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
+) -> None:
+    """Label the artifacts of plates by what a classifier looked at, without any pixel drawn."""
+    from artifact_mask.config import LabelConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.label import label as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    given = {
+        "plates": plates,
+        "classifier": classifier,
+        "threshold": threshold,
+        "weight": weight,
+        "exact": exact,
+        "refinement": refinement,
+        "cut": cut,
+        "channel": channel,
+        "cluster": cluster,
+    }
+    settings = load_config(LabelConfig, config, given)
+    with ConsoleProgress() as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
+
+
+def explain(
+    plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` wrote.")],
+    well: Annotated[str, typer.Option(help="Name of the well, such as B03.")],
+    field: Annotated[int, typer.Option(help="Index of the field, as in the tables.")] = 0,
+    dest: Annotated[Path | None, typer.Option(help="Picture to write \\[default: explanation.png].")] = None,
+    classifier: Classifier = None,
+    threshold: Threshold = None,
+    weight: Weight = None,
+    exact: Exact = None,
+    refinement: Refinement = None,
+    cut: Cut = None,
+    channel: Channel = None,
+    config: ConfigFile = None,
+) -> None:
+    """Draw how the label of one field comes about: original, saliency, edges, refined map, label."""
+    from artifact_mask.config import ExplainConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.explain import explain as work
+    from artmask.console import print_explanation
+
+    given = {
+        "plate": plate,
+        "well": well,
+        "field": field,
+        "dest": dest,
+        "classifier": classifier,
+        "threshold": threshold,
+        "weight": weight,
+        "exact": exact,
+        "refinement": refinement,
+        "cut": cut,
+        "channel": channel,
+    }
+    print_explanation(work(load_config(ExplainConfig, config, given)))
