@@ -30,8 +30,9 @@ from artifact_mask.nn.model_card import UNetCard, default_model_path, read_card
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest
+from artifact_mask.workflows.planes import find_channel
 from artifact_mask.workflows.progress import Silent
-from artifact_mask.workflows.run import find_channel, run
+from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")

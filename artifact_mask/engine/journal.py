@@ -225,6 +225,12 @@ def open_journal(plate: Location, stage: str) -> Journal | None:
     return Journal(plate, stage, digest) if digest else None
 
 
+def read_settings(plate: Location, stage: str) -> Mapping[str, Any]:
+    """Read the settings that the records of a stage were made under; none if it was never begun."""
+    settings: Mapping[str, Any] = _read_json(beside(plate) / stage / "state.json").get("settings", {})
+    return settings
+
+
 def beside(plate: Location) -> Location:
     """Folder of records, leases and logs; beside the store, since a foreign folder in it makes Zarr readers warn."""
     return plate.with_name(plate.name + ".artmask")

@@ -24,6 +24,7 @@ from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campai
 from artifact_mask.workflows.ingest_unit import IngestTask, ingest_unit
 from artifact_mask.workflows.plate_plan import describe_plate, plan_plates
 from artifact_mask.workflows.progress import Progress, Silent, Summary
+from artifact_mask.workflows.stages import STAGES
 from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
 from artifact_mask.workflows.unit import Receipt, plan_plate
 
@@ -147,8 +148,8 @@ class IngestStage(Stage):
         return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
 
     def keeps_tables(self, *, changed: bool) -> bool:
-        """Leave alone what a run has added to; by itself, another assay layout is a reason to write them."""
-        return not changed and open_journal(self.plate, "run") is not None
+        """Leave alone what later stages have added to; by itself, another assay layout is a reason to write them."""
+        return not changed and any(open_journal(self.plate, stage) is not None for stage in STAGES[1:])
 
     @cached_property
     def _flat_fields(self) -> list[dict[int, Polynomial]]:

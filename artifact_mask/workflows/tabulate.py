@@ -2,14 +2,34 @@
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 
 import pandas as pd
 
-from artifact_mask.engine.journal import FieldRecord
+from artifact_mask.engine.journal import FieldRecord, open_journal, read_settings
+from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.workflows.progress import FieldFailure
+from artifact_mask.workflows.stages import STAGES
 
 NOT_REACHED = "not reached: the task was lost; run the same command again"
+
+
+def read_other_stages(
+    root: Location, plate: Plate, ingest_digest: str, *, besides: str
+) -> list[dict[FieldKey, FieldRecord]]:
+    """Read what the stages after the ingest, but for one, recorded of the images that are there now.
+
+    A stage that was interrupted is no error of another one's: fields that it has not reached have empty records.
+    """
+    stages = []
+    for stage in STAGES[1:]:
+        journal = open_journal(root, stage)
+        if stage == besides or journal is None or read_settings(root, stage).get("ingest") != ingest_digest:
+            continue
+        unreached = dict.fromkeys(chain.from_iterable(a.field_keys for a in plate.acquisitions), FieldRecord({}, {}))
+        stages.append(unreached | journal.read())
+    return stages
 
 
 def tabulate_fields(plate: Plate, *stages: Mapping[FieldKey, FieldRecord]) -> pd.DataFrame:
@@ -51,6 +71,9 @@ def tabulate_fields(plate: Plate, *stages: Mapping[FieldKey, FieldRecord]) -> pd
     return frame[[column for column in frame if column != "error"] + ["error"]]
 
 
+_AVERAGED = ("artifact_probability", "weak_fraction", "artifact_fraction", "stained_fraction_raw", "stained_fraction")
+
+
 def tabulate_wells(plate: Plate, fields: pd.DataFrame) -> pd.DataFrame:
     """One row a well and acquisition: fields counted, areas and objects summed, fractions averaged.
 
@@ -58,8 +81,8 @@ def tabulate_wells(plate: Plate, fields: pd.DataFrame) -> pd.DataFrame:
     is called ``layout_<name>``.
     """
     keys = ["plate", "well", "row", "column", "acquisition"]
-    sums = [name for name in ("n_artifacts", "artifact_area_um2") if name in fields]
-    means = [name for name in ("artifact_fraction", "stained_fraction_raw", "stained_fraction") if name in fields]
+    sums = [name for name in ("n_artifacts", "artifact_area_um2", "n_weak_objects", "weak_area_um2") if name in fields]
+    means = [name for name in _AVERAGED if name in fields]
     wells = fields.groupby(keys, sort=False).agg(
         n_fields=("field", "size"), n_failed_fields=("error", lambda errors: int((errors != "").sum()))
     )

@@ -26,7 +26,7 @@ from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey
 from artifact_mask.workflows.campaign import stream_on_cluster
 from artifact_mask.workflows.progress import FieldFailure, Progress, Silent, Summary
-from artifact_mask.workflows.status import STAGES
+from artifact_mask.workflows.stages import STAGES
 
 FIELDS_PER_UNIT = 32
 

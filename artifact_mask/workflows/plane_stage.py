@@ -1,0 +1,239 @@
+"""What `run` and `label` have in common: a model that looks at one channel's planes, on every field of a plate."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Generic, TypeVar
+
+import pandas as pd
+
+from artifact_mask import __version__
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit
+from artifact_mask.engine.pipeline import overlap
+from artifact_mask.engine.placement import worker_threads
+from artifact_mask.engine.retry import retry
+from artifact_mask.errors import PlateError
+from artifact_mask.io.files import StagedFiles
+from artifact_mask.location import Location
+from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
+from artifact_mask.workflows.campaign import Stage
+from artifact_mask.workflows.planes import Planes, find_channel, read_planes, scale_between
+from artifact_mask.workflows.progress import Progress
+from artifact_mask.workflows.tabulate import read_other_stages, tabulate_fields, tabulate_wells
+from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
+
+DEVICE = Lock()
+"""A worker's tasks read, measure and write beside each other, but take turns on its device."""
+
+
+@dataclass(frozen=True)
+class PlaneParameters:
+    """What determines a field's result, beside the pixels and the model.
+
+    Attributes
+    ----------
+    channel
+        Index of the channel.
+    scale
+        How many times more pixels a side the model wants.
+    ngff
+        Version of the plate.
+    """
+
+    channel: int
+    scale: float
+    ngff: NgffVersion
+
+
+Parameters = TypeVar("Parameters", bound=PlaneParameters)
+Computed = TypeVar("Computed")
+
+
+@dataclass(frozen=True)
+class PlaneStage(Stage, Generic[Parameters]):
+    """A stage that looks at one channel's planes.
+
+    Attributes
+    ----------
+    content
+        What is on the plate.
+    ingested
+        What the ingest recorded of each field.
+    ingest_digest, model_digest
+        What the result depends on.
+    model_name
+        By which tasks find the model on their worker.
+    parameters
+        By the number of the acquisition; those that lack the channel are absent.
+    fields_per_unit
+        See the configuration.
+    """
+
+    plate: Location
+    content: Plate
+    ngff: NgffVersion
+    ingested: Mapping[FieldKey, FieldRecord]
+    ingest_digest: str
+    model_digest: str
+    model_name: str
+    parameters: Mapping[int, Parameters]
+    fields_per_unit: int | None
+
+    @abstractmethod
+    def work(self) -> Callable[[Journal, Acquisition, Parameters, str, Unit], Receipt]:
+        """Process a unit, on a worker."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What determines the result."""
+        given = {"software": __version__, "ingest": self.ingest_digest, "model": self.model_digest}
+        several = len(self.parameters) > 1
+        return given | {
+            f"{name} of acquisition {number}" if several else name: value
+            for number, parameters in self.parameters.items()
+            for name, value in vars(parameters).items()
+        }
+
+    def units(self) -> list[Unit]:
+        """Fields of one well each, of the acquisitions that have the channel."""
+        return plan_plate(self.content, self.parameters, fields_per_unit=self.fields_per_unit)
+
+    def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
+        """Task with the description of a unit's own well."""
+        number = self.content.acquisition_of[unit.well, unit.fields[0]]
+        acquisition = self.content.acquisitions[number].only(unit.well)
+        return partial(self.work(), journal, acquisition, self.parameters[number], self.model_name, unit)
+
+    def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
+        """Fields and wells, with what the other stages said of them."""
+        skipped = {
+            key: FieldRecord({}, {})
+            for key, number in self.content.acquisition_of.items()
+            if number not in self.parameters
+        }
+        others = read_other_stages(self.plate, self.content, self.ingest_digest, besides=self.name)
+        fields = tabulate_fields(self.content, self.ingested, *others, {**records, **skipped})
+        return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
+
+
+def choose_planes(
+    plate: Plate, channel: str | None, pixel_size_um: float, progress: Progress
+) -> dict[int, tuple[int, float]]:
+    """Channel and scale for each acquisition that has the channel; what is skipped or resampled is told.
+
+    Raises
+    ------
+    PlateError
+        If no acquisition has it.
+    """
+    chosen: dict[int, tuple[int, float]] = {}
+    problems = []
+    for number, acquisition in enumerate(plate.acquisitions):
+        try:
+            found = find_channel(acquisition, channel)
+        except PlateError as error:
+            problems.append(f"{plate.name} {error}")
+            continue
+        scale = scale_between(acquisition.pixel_size_um, pixel_size_um)
+        if scale != 1:
+            progress.note(
+                f"Warning: {plate.name} has {acquisition.pixel_size_um:.3g} um a pixel, the model was trained at "
+                f"{pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before "
+                "you trust them."
+            )
+        chosen[number] = found, scale
+    if not chosen:
+        raise PlateError(problems[0])
+    for problem in problems:
+        progress.note(f"An acquisition is skipped: {problem}")
+    return chosen
+
+
+class PlaneWork(Generic[Parameters, Computed]):
+    """The work on one unit: read its fields' planes, compute in batches, write, all at the same time.
+
+    Parameters
+    ----------
+    journal, acquisition, parameters, unit
+        What to do. The acquisition has the unit's well alone.
+    contrast_unit
+        Of the model's normalisation.
+    """
+
+    def __init__(
+        self, journal: Journal, acquisition: Acquisition, parameters: Parameters, unit: Unit, *, contrast_unit: float
+    ) -> None:
+        self._journal = journal
+        self._acquisition = acquisition
+        self._parameters = parameters
+        self._unit = unit
+        self._contrast_unit = contrast_unit
+        (well,) = acquisition.wells
+        self._fields = {field.index: field for field in well.fields}
+
+    @property
+    def planes_per_field(self) -> int:
+        """Planes ``(t, z)`` of the channel."""
+        return self._acquisition.shape[0] * self._acquisition.shape[2]
+
+    def process(
+        self,
+        compute: Callable[[list[Planes]], Sequence[Computed]],
+        write: Callable[[StagedFiles, Location, Field, Planes, Computed], Row],
+        owned: Callable[[FieldKey], list[Location]],
+        *,
+        planes_per_batch: int,
+    ) -> Receipt:
+        """Process the unit.
+
+        Parameters
+        ----------
+        compute
+            Takes some fields' planes, and gives one result for each field. Called by one thread of a worker at a time.
+        write
+            Writes a field and returns its row; called again if the storage fails.
+        owned
+            See :class:`artifact_mask.workflows.campaign.Stage`.
+        planes_per_batch
+            What the device computes best at once.
+        """
+
+        def read(index: int) -> Planes:
+            reading = partial(read_planes, contrast_unit=self._contrast_unit)
+            return retry(partial(reading, self._folder(index), self._acquisition, self._parameters.channel))
+
+        def compute_alone(batch: list[Planes]) -> list[Computed]:
+            with DEVICE:
+                return list(compute(batch))
+
+        def run(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
+            def put(index: int, planes: Planes, computed: Computed) -> Row:
+                place = (staged[index], self._folder(index), self._fields[index])
+                return retry_writing(staged[index], partial(write, *place, planes, computed))
+
+            batch = max(1, planes_per_batch // self.planes_per_field)
+            # On a GPU, what is around the network decides; on a CPU, a second thread waits for the disk.
+            threads = max(2, worker_threads())
+            return overlap(staged, read=read, compute=compute_alone, write=put, batch=batch, threads=threads)
+
+        field_bytes = self.planes_per_field * self._acquisition.plane_bytes
+        return process_unit(self._journal, self._unit, run, owned, field_bytes=field_bytes)
+
+    def _folder(self, index: int) -> Location:
+        return self._journal.plate / self._unit.well / str(index)
+
+
+def combine_planes(planes: Sequence[Mapping[str, float]], *, summed: Sequence[str], largest: Sequence[str]) -> Row:
+    """One row from the planes of a field: some columns summed, of some the largest, the rest averaged."""
+    row = {}
+    for key in planes[0]:
+        values = [plane[key] for plane in planes]
+        if key in summed:
+            row[key] = sum(values)
+        elif key in largest:
+            row[key] = max(values)
+        else:
+            row[key] = sum(values) / len(values)
+    return row

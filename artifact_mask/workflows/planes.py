@@ -1,0 +1,94 @@
+"""The planes of one channel, as networks want them: found, read, normalised, and resampled to another pixel size."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import resize
+
+from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
+from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.location import Location
+from artifact_mask.metadata import Acquisition
+
+PIXEL_SIZE_TOLERANCE = 1.25
+"""Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
+
+
+class Planes(NamedTuple):
+    """The planes of a field's channel, by ``(t, z)``, and what is derived from each."""
+
+    tz: list[tuple[int, int]]
+    pixels: list[NDArray[np.uint16]]
+    background: list[NDArray[np.float32]]
+    contrast: list[NDArray[np.float32]]
+
+
+def find_channel(acquisition: Acquisition, name: str | None) -> int:
+    """Index of the channel of a name; without one, of the only brightfield channel.
+
+    Raises
+    ------
+    PlateError
+        If there is none, or more than one.
+    """
+    names = ", ".join(repr(channel.name) for channel in acquisition.channels)
+    if name is not None:
+        found = [c for c, channel in enumerate(acquisition.channels) if channel.name == name]
+        wanted = f"channel named {name!r}"
+    else:
+        found = [c for c, channel in enumerate(acquisition.channels) if channel.kind == "brightfield"]
+        wanted = "brightfield channel"
+    if len(found) != 1:
+        raise PlateError(f"has {len(found)} {wanted}s, expected one. Name one of {names} with --channel.")
+    return found[0]
+
+
+def scale_between(pixel_size_um: float, wanted_um: float) -> float:
+    """Factor by which a field has more pixels a side at the wanted size; 1 where the sizes are about the same.
+
+    Examples
+    --------
+    >>> scale_between(0.6, 0.3), scale_between(0.32, 0.3)
+    (2.0, 1.0)
+    """
+    scale = pixel_size_um / wanted_um
+    return 1.0 if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE else scale
+
+
+def read_planes(folder: Location, acquisition: Acquisition, channel: int, *, contrast_unit: float) -> Planes:
+    """Read and normalise all planes of a field's channel.
+
+    Raises
+    ------
+    ImageError
+        If one of them is missing.
+    PlateError
+        If the field is not in the store.
+    """
+    gaps = [reason for (_, c, _), reason in read_missing_planes(folder).items() if c == channel]
+    if gaps:
+        raise ImageError(f"{acquisition.channels[channel].name} is missing: {gaps[0]}")
+    planes = Planes([], [], [], [])
+    for t, z in np.ndindex(acquisition.shape[0], acquisition.shape[2]):
+        pixels = read_image_plane(folder, acquisition, (t, channel, z))
+        background = estimate_background(pixels)
+        planes.tz.append((t, z))
+        planes.pixels.append(pixels)
+        planes.background.append(background)
+        planes.contrast.append(normalise_by_background(pixels, background, contrast_unit=contrast_unit))
+    return planes
+
+
+def resample(plane: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Interpolate a plane ``(y, x)`` to another number of pixels; averaged where that is less."""
+    if plane.shape == shape:
+        return plane
+    fewer = any(n < m for n, m in zip(shape, plane.shape, strict=True))
+    return np.asarray(resize(plane, shape, order=1, anti_aliasing=fewer, preserve_range=True), np.float32)
+
+
+def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    """Shape of a plane with ``scale`` times as many pixels a side, one at least."""
+    return tuple(max(1, round(n * scale)) for n in shape)
