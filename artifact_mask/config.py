@@ -243,6 +243,9 @@ class ExplanationConfig(Frozen):
     cut: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default="otsu", description="Where the refined map is cut: `otsu`, or a fixed share of its range."
     )
+    check_objects: bool = Field(
+        default=True, description="Whether each object is shown to the classifier alone, and dropped if called clean."
+    )
     min_object_px: int = Field(default=12, ge=1, description="Objects of fewer pixels are dropped.")
 
 

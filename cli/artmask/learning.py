@@ -142,7 +142,7 @@ def explain(
     from artifact_mask.config import ExplainConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.explain import explain as work
-    from artmask.console import print_explanation
+    from artmask.console import print_file
 
     given = {
         "plate": plate,
@@ -157,4 +157,9 @@ def explain(
         "cut": cut,
         "channel": channel,
     }
-    print_explanation(work(load_config(ExplainConfig, config, given)))
+    explained = work(load_config(ExplainConfig, config, given))
+    typer.echo(
+        f"{explained.n_artifact_tiles} of {explained.n_tiles} tiles are called artifact, at most with "
+        f"p = {explained.probability:.3f}; {explained.n_objects} objects; {explained.n_forwards} masked forward passes"
+    )
+    print_file("Look at", explained.picture)

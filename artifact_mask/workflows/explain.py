@@ -1,0 +1,118 @@
+"""`artmask explain`: draw how the label of one field comes about."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifact_mask.config import ExplainConfig
+from artifact_mask.errors import PlateError
+from artifact_mask.io.ome_zarr_plate import read_plate
+from artifact_mask.io.picture import ExplainedField, save_explanation_picture
+from artifact_mask.kernels.labels import object_areas
+from artifact_mask.location import Location
+from artifact_mask.metadata import FieldKey, Plate
+from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
+from artifact_mask.workflows.label import resolve
+from artifact_mask.workflows.plane_stage import choose_planes
+from artifact_mask.workflows.planes import read_planes
+from artifact_mask.workflows.progress import Progress, Silent
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was drawn.
+
+    Attributes
+    ----------
+    picture
+        The PNG.
+    probability
+        Of the tile that shows an artifact most clearly.
+    n_tiles, n_artifact_tiles, n_objects
+        Tiles of the field, those called artifact, and objects of the label.
+    n_forwards
+        Masked forward passes that the saliency took.
+    error
+        Largest estimated error of a tile's saliency.
+    """
+
+    picture: Path
+    probability: float
+    n_tiles: int
+    n_artifact_tiles: int
+    n_objects: int
+    n_forwards: int
+    error: float
+
+
+def explain(config: ExplainConfig, progress: Progress | None = None) -> Explained:
+    """Explain one field, in this process, and draw original, saliency, detail, refined map and label.
+
+    Of several planes the first timepoint's middle one is drawn.
+
+    Raises
+    ------
+    PlateError
+        If there is no such plate, well or field, or it has no such channel.
+    ImageError
+        If the channel's image is missing.
+    ModelError
+        If the classifier's file is not one.
+    """
+    # Here, because `artmask --help` and the workers of other stages need no torch.
+    from artifact_mask.workflows.weak_label import Explainer
+
+    stored = read_plate(config.plate)
+    key = _find_field(config.plate, stored.plate, config.well, config.field)
+    path = config.classifier or default_classifier_path()
+    card = read_card(path, ClassifierCard)
+    number = stored.plate.acquisition_of[key]
+    acquisition = stored.plate.acquisitions[number]
+    chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress or Silent())
+    if number not in chosen:
+        raise PlateError(f"The acquisition of field {config.field} of {config.well} has no such channel. Name another.")
+    channel, scale = chosen[number]
+    folder = config.plate / key[0] / str(key[1])
+    planes = read_planes(folder, acquisition, channel, contrast_unit=card.normalisation.contrast_unit)
+    contrast = planes.contrast[acquisition.shape[2] // 2]
+    parameters = resolve(config, card, channel=channel, scale=scale, ngff=stored.ngff)
+    (explanation,) = Explainer.load(path).explain([contrast], parameters)
+    save_explanation_picture(
+        config.dest,
+        ExplainedField(
+            title=f"{stored.plate.name} {config.well} field {config.field}, p(artifact) {explanation.probability:.2f}",
+            contrast=contrast,
+            saliency=explanation.saliency,
+            detail=explanation.detail,
+            detail_name=config.refinement,
+            refined=explanation.refined,
+            labels=explanation.labels,
+        ),
+    )
+    return Explained(
+        picture=config.dest,
+        probability=explanation.probability,
+        n_tiles=explanation.n_tiles,
+        n_artifact_tiles=explanation.n_artifact_tiles,
+        n_objects=int(object_areas(explanation.labels).size),
+        n_forwards=explanation.n_forwards,
+        error=explanation.error,
+    )
+
+
+def _find_field(root: Location, plate: Plate, well: str, index: int) -> FieldKey:
+    """Path and index of a field.
+
+    Raises
+    ------
+    PlateError
+        If it is not on the plate; the message says what is.
+    """
+    named = {known.name.casefold(): known for known in plate.wells}
+    found = named.get(well.casefold())
+    if found is None:
+        names = ", ".join(known.name for known in plate.wells[:8]) + (" ..." if len(plate.wells) > 8 else "")
+        raise PlateError(f"{root} has no well {well!r}. Its wells are {names}.")
+    indices = [field.index for field in found.fields]
+    if index not in indices:
+        raise PlateError(f"Well {found.name} of {root} has no field {index}. Its fields are {indices}.")
+    return found.path, index
