@@ -246,6 +246,9 @@ class ExplanationConfig(Frozen):
     check_objects: bool = Field(
         default=True, description="Whether each object is shown to the classifier alone, and dropped if called clean."
     )
+    reach_um: float = Field(
+        default=9.0, ge=0, description="How far objects grow to their own edge, over dark pixels; 0 for not at all."
+    )
     min_object_px: int = Field(default=12, ge=1, description="Objects of fewer pixels are dropped.")
 
 

@@ -9,6 +9,9 @@ from skimage.transform import resize
 PUBLISHED_CUT = 0.059
 """Share of the range at which the published code cuts: 0.15 of a grey value that had gone through a colour map."""
 
+DARK = -0.6
+"""Contrast below which a pixel next to an artifact is taken for a part of it: an eighth darker than the background."""
+
 
 def upsample(saliency: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Interpolate a coarse map ``(h, w)`` linearly to ``shape``, constant beyond the outermost cells' centres.
@@ -83,3 +86,38 @@ def isolate(
     visible = np.clip(1 - (distance - margin_px) / feather_px, 0, 1)
     shown: NDArray[np.float32] = (contrast * visible).astype(np.float32)
     return shown
+
+
+def grow_into_dark(
+    mask: NDArray[np.bool_], contrast: NDArray[np.float32], *, reach_px: float, darker_than: float = DARK
+) -> NDArray[np.bool_]:
+    """Grow objects to their own edge: over what is dark and connected with them, as far as ``reach_px``.
+
+    Parameters
+    ----------
+    mask
+        ``(y, x)``; objects to grow.
+    contrast
+        ``(y, x)``; 0 is background.
+    reach_px
+        Distance from the mask, in pixels, beyond which nothing is added: dark cells may touch an object.
+    darker_than
+        Contrast below which a pixel may be added.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        ``(y, x)``; the mask and what was added. Holes are left as they are.
+
+    Examples
+    --------
+    >>> mask = np.array([[False, True, False, False, False, False]])
+    >>> contrast = np.array([[0, -1, -1, -1, 0, -1]], np.float32)
+    >>> grow_into_dark(mask, contrast, reach_px=9).tolist()
+    [[False, True, True, True, False, False]]
+    """
+    if not mask.any() or reach_px <= 0:
+        return mask.copy()
+    near = ndimage.distance_transform_edt(~mask) <= reach_px
+    grown: NDArray[np.bool_] = ndimage.binary_propagation(mask, mask=mask | (near & (contrast < darker_than)))
+    return grown

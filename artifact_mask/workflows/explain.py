@@ -12,8 +12,7 @@ from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
 from artifact_mask.workflows.label import resolve
-from artifact_mask.workflows.plane_stage import choose_planes
-from artifact_mask.workflows.planes import read_planes
+from artifact_mask.workflows.planes import choose_planes, read_planes
 from artifact_mask.workflows.progress import Progress, Silent
 
 
@@ -70,11 +69,10 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress or Silent())
     if number not in chosen:
         raise PlateError(f"The acquisition of field {config.field} of {config.well} has no such channel. Name another.")
-    channel, scale = chosen[number]
     folder = config.plate / key[0] / str(key[1])
-    planes = read_planes(folder, acquisition, channel, contrast_unit=card.normalisation.contrast_unit)
+    planes = read_planes(folder, acquisition, chosen[number].channel, contrast_unit=card.normalisation.contrast_unit)
     contrast = planes.contrast[acquisition.shape[2] // 2]
-    parameters = resolve(config, card, channel=channel, scale=scale, ngff=stored.ngff)
+    parameters = resolve(config, card, chosen[number], ngff=stored.ngff)
     (explanation,) = Explainer.load(path).explain([contrast], parameters)
     save_explanation_picture(
         config.dest,

@@ -22,8 +22,8 @@ from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, model_digest, read_card
 from artifact_mask.workflows.campaign import Model, PlannedStage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, choose_planes, combine_planes
-from artifact_mask.workflows.planes import Planes
+from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes
+from artifact_mask.workflows.planes import ChosenPlanes, Planes, choose_planes
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
 
@@ -45,6 +45,7 @@ class LabelParameters(PlaneParameters):
     refinement: Refinement
     cut: float | None
     check_objects: bool
+    reach_px: float
     min_object_px: int
 
 
@@ -88,13 +89,13 @@ def label(config: LabelConfig, progress: Progress | None = None) -> Summary:
 
 
 def resolve(
-    config: ExplanationConfig, card: ClassifierCard, *, channel: int, scale: float, ngff: NgffVersion
+    config: ExplanationConfig, card: ClassifierCard, planes: ChosenPlanes, *, ngff: NgffVersion
 ) -> LabelParameters:
     """Fill in what a configuration leaves to the classifier and to the refinement."""
     of_refinement = PUBLISHED_CUT if config.refinement == "published" else None
     return LabelParameters(
-        channel=channel,
-        scale=scale,
+        channel=planes.channel,
+        scale=planes.scale,
         ngff=ngff,
         threshold=config.threshold or card.threshold,
         weight=config.weight,
@@ -104,6 +105,7 @@ def resolve(
         refinement=config.refinement,
         cut=of_refinement if config.cut == "otsu" else config.cut,
         check_objects=config.check_objects,
+        reach_px=config.reach_um / planes.pixel_size_um,
         min_object_px=config.min_object_px,
     )
 
@@ -141,10 +143,7 @@ def _open_stage(
 ) -> LabelStage:
     stored, ingested = read_ingest(root)
     chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress)
-    parameters = {
-        number: resolve(config, card, channel=channel, scale=scale, ngff=stored.ngff)
-        for number, (channel, scale) in chosen.items()
-    }
+    parameters = {number: resolve(config, card, planes, ngff=stored.ngff) for number, planes in chosen.items()}
     return LabelStage(
         root,
         stored.plate,

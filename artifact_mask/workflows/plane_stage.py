@@ -14,13 +14,11 @@ from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.pipeline import overlap
 from artifact_mask.engine.placement import worker_threads
 from artifact_mask.engine.retry import retry
-from artifact_mask.errors import PlateError
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
 from artifact_mask.workflows.campaign import Stage
-from artifact_mask.workflows.planes import Planes, find_channel, read_planes, scale_between
-from artifact_mask.workflows.progress import Progress
+from artifact_mask.workflows.planes import Planes, read_planes
 from artifact_mask.workflows.tabulate import read_other_stages, tabulate_fields, tabulate_wells
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
@@ -116,39 +114,6 @@ class PlaneStage(Stage, Generic[Parameters]):
         others = read_other_stages(self.plate, self.content, self.ingest_digest, besides=self.name)
         fields = tabulate_fields(self.content, self.ingested, *others, {**records, **skipped})
         return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
-
-
-def choose_planes(
-    plate: Plate, channel: str | None, pixel_size_um: float, progress: Progress
-) -> dict[int, tuple[int, float]]:
-    """Channel and scale for each acquisition that has the channel; what is skipped or resampled is told.
-
-    Raises
-    ------
-    PlateError
-        If no acquisition has it.
-    """
-    chosen: dict[int, tuple[int, float]] = {}
-    problems = []
-    for number, acquisition in enumerate(plate.acquisitions):
-        try:
-            found = find_channel(acquisition, channel)
-        except PlateError as error:
-            problems.append(f"{plate.name} {error}")
-            continue
-        scale = scale_between(acquisition.pixel_size_um, pixel_size_um)
-        if scale != 1:
-            progress.note(
-                f"Warning: {plate.name} has {acquisition.pixel_size_um:.3g} um a pixel, the model was trained at "
-                f"{pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before "
-                "you trust them."
-            )
-        chosen[number] = found, scale
-    if not chosen:
-        raise PlateError(problems[0])
-    for problem in problems:
-        progress.note(f"An acquisition is skipped: {problem}")
-    return chosen
 
 
 class PlaneWork(Generic[Parameters, Computed]):

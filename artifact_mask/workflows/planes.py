@@ -10,7 +10,8 @@ from artifact_mask.errors import ImageError, PlateError
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition
+from artifact_mask.metadata import Acquisition, Plate
+from artifact_mask.workflows.progress import Progress
 
 PIXEL_SIZE_TOLERANCE = 1.25
 """Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
@@ -23,6 +24,24 @@ class Planes(NamedTuple):
     pixels: list[NDArray[np.uint16]]
     background: list[NDArray[np.float32]]
     contrast: list[NDArray[np.float32]]
+
+
+class ChosenPlanes(NamedTuple):
+    """Which planes of an acquisition a model looks at.
+
+    Attributes
+    ----------
+    channel
+        Index of the channel.
+    scale
+        How many times more pixels a side the model wants.
+    pixel_size_um
+        Of the acquisition.
+    """
+
+    channel: int
+    scale: float
+    pixel_size_um: float
 
 
 def find_channel(acquisition: Acquisition, name: str | None) -> int:
@@ -55,6 +74,39 @@ def scale_between(pixel_size_um: float, wanted_um: float) -> float:
     """
     scale = pixel_size_um / wanted_um
     return 1.0 if 1 / PIXEL_SIZE_TOLERANCE <= scale <= PIXEL_SIZE_TOLERANCE else scale
+
+
+def choose_planes(
+    plate: Plate, channel: str | None, pixel_size_um: float, progress: Progress
+) -> dict[int, ChosenPlanes]:
+    """Channel and scale for each acquisition that has the channel; what is skipped or resampled is told.
+
+    Raises
+    ------
+    PlateError
+        If no acquisition has it.
+    """
+    chosen: dict[int, ChosenPlanes] = {}
+    problems = []
+    for number, acquisition in enumerate(plate.acquisitions):
+        try:
+            found = find_channel(acquisition, channel)
+        except PlateError as error:
+            problems.append(f"{plate.name} {error}")
+            continue
+        scale = scale_between(acquisition.pixel_size_um, pixel_size_um)
+        if scale != 1:
+            progress.note(
+                f"Warning: {plate.name} has {acquisition.pixel_size_um:.3g} um a pixel, the model was trained at "
+                f"{pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before "
+                "you trust them."
+            )
+        chosen[number] = ChosenPlanes(found, scale, acquisition.pixel_size_um)
+    if not chosen:
+        raise PlateError(problems[0])
+    for problem in problems:
+        progress.note(f"An acquisition is skipped: {problem}")
+    return chosen
 
 
 def read_planes(folder: Location, acquisition: Acquisition, channel: int, *, contrast_unit: float) -> Planes:

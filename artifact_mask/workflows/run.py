@@ -24,8 +24,8 @@ from artifact_mask.metadata import Acquisition, Field, FieldKey
 from artifact_mask.nn.model_card import UNetCard, default_model_path, model_digest, read_card
 from artifact_mask.workflows.campaign import Model, PlannedStage, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, choose_planes, combine_planes
-from artifact_mask.workflows.planes import Planes, resample, scaled_shape
+from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes
+from artifact_mask.workflows.planes import Planes, choose_planes, resample, scaled_shape
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
 
@@ -104,16 +104,14 @@ def _open_stage(
     stored, ingested = read_ingest(root)
     parameters = {
         number: _Parameters(
-            channel=channel,
-            scale=scale,
+            channel=planes.channel,
+            scale=planes.scale,
             threshold=config.threshold or card.threshold,
-            min_object_px=config.min_object_px or max(1, round(card.min_object_px / scale**2)),
+            min_object_px=config.min_object_px or max(1, round(card.min_object_px / planes.scale**2)),
             stain_threshold_od=config.stain_threshold_od,
             ngff=stored.ngff,
         )
-        for number, (channel, scale) in choose_planes(
-            stored.plate, config.channel, card.pixel_size_um, progress
-        ).items()
+        for number, planes in choose_planes(stored.plate, config.channel, card.pixel_size_um, progress).items()
     }
     return RunStage(
         root,

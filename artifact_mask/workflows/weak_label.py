@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from artifact_mask.config import Fill, Refinement, Weight
 from artifact_mask.kernels.edges import darkness_map, edge_map
 from artifact_mask.kernels.labels import label_objects
-from artifact_mask.kernels.saliency import cut_level, isolate, upsample
+from artifact_mask.kernels.saliency import cut_level, grow_into_dark, isolate, upsample
 from artifact_mask.kernels.tiles import Window, plan_tiles
 from artifact_mask.nn.classifier import Classifier
 from artifact_mask.nn.score_cam import Saliency, ScoreCam
@@ -68,6 +68,10 @@ class ExplanationParameters(Protocol):
     @property
     def min_object_px(self) -> int:
         """Objects of fewer pixels are dropped."""
+
+    @property
+    def reach_px(self) -> float:
+        """How far objects grow over dark pixels."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ class Explainer:
         for tile in tiles:
             artifact[tile.window] = self._cut(tile, refined[tile.window], contrast[tile.window], parameters)
         # Once more, over the whole plane: an object that lies across tiles is one.
-        labels = label_objects(artifact.astype(np.float32), threshold=0.5, min_object_px=1, max_hole_px=0)
+        labels = label_objects(artifact.astype(np.float32), threshold=0.5, min_object_px=1)
         return Explanation(
             probability=max(probabilities),
             n_tiles=len(probabilities),
@@ -216,13 +220,25 @@ class Explainer:
     def _cut(
         self, tile: _Tile, refined: Plane, contrast: Plane, parameters: ExplanationParameters
     ) -> NDArray[np.bool_]:
-        """Cut a tile's refined map into objects and drop those that show no artifact by themselves."""
+        """Cut a tile's refined map into objects, drop those that are no artifact by themselves, grow the others."""
         level = cut_level(refined, parameters.cut)
         if parameters.refinement == "published":
             return refined > level
         above = (refined > level).astype(np.float32)
         objects = label_objects(above, threshold=0.5, min_object_px=parameters.min_object_px)
-        if not parameters.check_objects or not objects.any():
+        kept = self._check(tile, objects, refined, contrast, parameters) if parameters.check_objects else objects > 0
+        return grow_into_dark(kept, contrast, reach_px=parameters.reach_px)
+
+    def _check(
+        self,
+        tile: _Tile,
+        objects: NDArray[np.int32],
+        refined: Plane,
+        contrast: Plane,
+        parameters: ExplanationParameters,
+    ) -> NDArray[np.bool_]:
+        """Keep the objects that, shown alone, the classifier calls artifact."""
+        if not objects.any():
             return objects > 0
         peaks = [(refined[objects == number].max(), number) for number in range(1, int(objects.max()) + 1)]
         numbers = [number for _, number in sorted(peaks, reverse=True)[:MAX_CHECKED]]
