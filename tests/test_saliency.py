@@ -105,7 +105,7 @@ def test_objects_grow_over_connected_dark_pixels_only():
     contrast = np.zeros((41, 41), np.float32)
     contrast[disc(41, 8)] = -2
     contrast[2:5, 2:5] = -2
-    grown = grow_into_dark(disc(41, 2), contrast, reach_px=20)
+    grown = grow_into_dark(disc(41, 3), contrast, reach_px=20)
     np.testing.assert_array_equal(grown, disc(41, 8))
 
 
@@ -116,6 +116,13 @@ def test_objects_grow_no_further_than_their_reach():
     grown = grow_into_dark(mask, contrast, reach_px=5)
     assert not grown[~disc(41, 7)].any()
     assert grown.sum() > disc(41, 6).sum()
+
+
+def test_an_object_beside_a_dark_cell_is_not_grown_into_it():
+    contrast = np.zeros((101, 101), np.float32)
+    contrast[disc(101, 40)] = -1
+    mask = disc(101, 5)
+    np.testing.assert_array_equal(grow_into_dark(mask, contrast, reach_px=30), mask)
 
 
 @given(IMAGES)

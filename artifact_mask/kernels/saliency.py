@@ -12,6 +12,9 @@ PUBLISHED_CUT = 0.059
 DARK = -0.6
 """Contrast below which a pixel next to an artifact is taken for a part of it: an eighth darker than the background."""
 
+MOST_GROWTH, SLACK_PX = 3.0, 200
+"""An object may become so many times its size, and so many pixels more."""
+
 
 def upsample(saliency: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Interpolate a coarse map ``(h, w)`` linearly to ``shape``, constant beyond the outermost cells' centres.
@@ -100,14 +103,19 @@ def grow_into_dark(
     contrast
         ``(y, x)``; 0 is background.
     reach_px
-        Distance from the mask, in pixels, beyond which nothing is added: dark cells may touch an object.
+        Distance from an object, in pixels, beyond which nothing is added to it.
     darker_than
         Contrast below which a pixel may be added.
 
     Returns
     -------
     NDArray[np.bool_]
-        ``(y, x)``; the mask and what was added. Holes are left as they are.
+        ``(y, x)``; the mask and what was added, holes included.
+
+    Notes
+    -----
+    An object that would become several times its size has met something else that is dark, such as a stained cell, and
+    is left as it is.
 
     Examples
     --------
@@ -116,8 +124,17 @@ def grow_into_dark(
     >>> grow_into_dark(mask, contrast, reach_px=9).tolist()
     [[False, True, True, True, False, False]]
     """
-    if not mask.any() or reach_px <= 0:
-        return mask.copy()
-    near = ndimage.distance_transform_edt(~mask) <= reach_px
-    grown: NDArray[np.bool_] = ndimage.binary_propagation(mask, mask=mask | (near & (contrast < darker_than)))
+    grown = mask.copy()
+    if reach_px <= 0:
+        return grown
+    objects, _ = ndimage.label(mask, np.ones((3, 3)))
+    margin = int(np.ceil(reach_px)) + 1
+    for number, box in enumerate(ndimage.find_objects(objects), start=1):
+        window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
+        own = objects[window] == number
+        near = ndimage.distance_transform_edt(~own) <= reach_px
+        whole = ndimage.binary_propagation(own, mask=own | (near & (contrast[window] < darker_than)))
+        whole = ndimage.binary_fill_holes(whole)
+        if np.count_nonzero(whole) <= MOST_GROWTH * np.count_nonzero(own) + SLACK_PX:
+            grown[window] |= whole
     return grown

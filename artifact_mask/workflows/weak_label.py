@@ -117,6 +117,23 @@ class _Tile:
     window: Window
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a classifier makes of a plane.
+
+    Attributes
+    ----------
+    probabilities
+        Of all tiles, in reading order.
+    tiles, saliencies
+        Those called artifact, and where in them it looked.
+    """
+
+    probabilities: list[float]
+    tiles: list[_Tile]
+    saliencies: list[Saliency]
+
+
 class Explainer:
     """A classifier that explains planes.
 
@@ -155,12 +172,24 @@ class Explainer:
         ModelError
             If the classifier has no such layer.
         """
-        found: list[tuple[list[_Tile], list[float]]] = [self._judge(contrast, parameters) for contrast in contrasts]
-        looks = iter(self._look([tile for tiles, _ in found for tile in tiles], parameters))
-        return [
-            self._label(contrast, tiles, list(islice(looks, len(tiles))), probabilities, parameters)
-            for contrast, (tiles, probabilities) in zip(contrasts, found, strict=True)
-        ]
+        looks = self.look(contrasts, parameters)
+        return [self.label(contrast, look, parameters) for contrast, look in zip(contrasts, looks, strict=True)]
+
+    def look(self, contrasts: Sequence[Plane], parameters: ExplanationParameters) -> list[Look]:
+        """Judge the tiles of planes, and find where in those called artifact the classifier looks.
+
+        Tiles of one shape are explained together, whatever plane they are of.
+        """
+        judged = [self._judge(contrast, parameters) for contrast in contrasts]
+        score_cam = ScoreCam(
+            self.classifier,
+            layer=parameters.layer,
+            weight=parameters.weight,
+            fill=parameters.fill,
+            exact=parameters.exact,
+        )
+        saliencies = iter(_by_shape([tile.pixels for tiles, _ in judged for tile in tiles], score_cam.explain))
+        return [Look(p, tiles, list(islice(saliencies, len(tiles)))) for tiles, p in judged]
 
     def _judge(self, contrast: Plane, parameters: ExplanationParameters) -> tuple[list[_Tile], list[float]]:
         """Tiles called artifact, and the probabilities of all."""
@@ -174,60 +203,44 @@ class Explainer:
         shown = [t for t, p in zip(tiles, probabilities, strict=True) if p >= parameters.threshold]
         return shown, [float(p) for p in probabilities]
 
-    def _look(self, tiles: Sequence[_Tile], parameters: ExplanationParameters) -> list[Saliency]:
-        """Saliency of tiles, those of one shape together whatever plane they are of."""
-        score_cam = ScoreCam(
-            self.classifier,
-            layer=parameters.layer,
-            weight=parameters.weight,
-            fill=parameters.fill,
-            exact=parameters.exact,
-        )
-        return _by_shape([tile.pixels for tile in tiles], score_cam.explain)
-
-    def _label(
-        self,
-        contrast: Plane,
-        tiles: Sequence[_Tile],
-        looks: Sequence[Saliency],
-        probabilities: Sequence[float],
-        parameters: ExplanationParameters,
-    ) -> Explanation:
+    def label(self, contrast: Plane, look: Look, parameters: ExplanationParameters) -> Explanation:
+        """Sharpen what the classifier looked at, and cut it into objects."""
         saliency = np.zeros(contrast.shape, np.float32)
-        for tile, look in zip(tiles, looks, strict=True):
+        for tile, found in zip(look.tiles, look.saliencies, strict=True):
             window = saliency[tile.window]
-            window[:] = upsample(look.map, window.shape)
+            window[:] = upsample(found.map, window.shape)
         detail = _map_detail(contrast, parameters.refinement)
         refined = saliency * detail
         artifact = np.zeros(contrast.shape, bool)
-        for tile in tiles:
+        for tile in look.tiles:
             artifact[tile.window] = self._cut(tile, refined[tile.window], contrast[tile.window], parameters)
+        if parameters.refinement != "published":
+            artifact = grow_into_dark(artifact, contrast, reach_px=parameters.reach_px)
         # Once more, over the whole plane: an object that lies across tiles is one.
         labels = label_objects(artifact.astype(np.float32), threshold=0.5, min_object_px=1)
         return Explanation(
-            probability=max(probabilities),
-            n_tiles=len(probabilities),
-            n_artifact_tiles=len(tiles),
+            probability=max(look.probabilities),
+            n_tiles=len(look.probabilities),
+            n_artifact_tiles=len(look.tiles),
             saliency=saliency,
             detail=detail,
             refined=refined,
             labels=labels,
-            n_forwards=sum(look.n_forwards for look in looks),
-            error=max((look.error for look in looks), default=0.0),
-            n_saturated=sum(look.saturated for look in looks),
+            n_forwards=sum(found.n_forwards for found in look.saliencies),
+            error=max((found.error for found in look.saliencies), default=0.0),
+            n_saturated=sum(found.saturated for found in look.saliencies),
         )
 
     def _cut(
         self, tile: _Tile, refined: Plane, contrast: Plane, parameters: ExplanationParameters
     ) -> NDArray[np.bool_]:
-        """Cut a tile's refined map into objects, drop those that are no artifact by themselves, grow the others."""
+        """Cut a tile's refined map into objects and drop those that are no artifact by themselves."""
         level = cut_level(refined, parameters.cut)
         if parameters.refinement == "published":
             return refined > level
         above = (refined > level).astype(np.float32)
         objects = label_objects(above, threshold=0.5, min_object_px=parameters.min_object_px)
-        kept = self._check(tile, objects, refined, contrast, parameters) if parameters.check_objects else objects > 0
-        return grow_into_dark(kept, contrast, reach_px=parameters.reach_px)
+        return self._check(tile, objects, refined, contrast, parameters) if parameters.check_objects else objects > 0
 
     def _check(
         self,

@@ -1,0 +1,213 @@
+"""How good labels without a drawn pixel are: cross-validated over wells, each step beside its alternatives.
+
+Usage, from the root of the repository::
+
+    python benchmarks/weak_labels.py --images DIR --masks DIR --tiles tiles.csv --work DIR [--start CLASSIFIER]
+
+Images are TIFFs named ``rNNcNN...``, ``tiles.csv`` has the columns stem, y0, x0, label and px_ignore, for tiles of 270 px.
+Masks (0 background, 1 debris, 2 defocused blob, 3 well edge, 255 leave out) serve for the scores alone. The classifier of
+each fold is kept as ``DIR/fold<N>.safetensors``, and the wells that it has not seen as ``DIR/folds.csv``; they are used
+again. Simulated fields, drawn with seeds of their own, are labelled with the classifier of the first fold.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from artifact_mask.config import ExplanationConfig
+from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.kernels.scene import draw_scene
+from artifact_mask.kernels.split import fold_groups, split_groups
+from artifact_mask.nn.checkpoint import load_model, save_model
+from artifact_mask.nn.fit_classifier import Recipe, Samples, fit_classifier
+from artifact_mask.nn.model_card import ClassifierCard, ResNetSpec
+from artifact_mask.nn.resnet import build_classifier
+from artifact_mask.workflows.label import LabelParameters, resolve
+from artifact_mask.workflows.planes import ChosenPlanes
+from artifact_mask.workflows.weak_label import Explainer, Look
+from training.choose_threshold import GoldField, scores
+from training.train_default_unet import read_fields
+
+TILE_PX = 270
+PIXEL_SIZE_UM = 0.3
+RING_PX = 10
+STRICT_IGNORE_PX = 20
+"""A clean tile with as many pixels that the annotator left open is not judged."""
+
+Fields = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way from a classifier to labels."""
+
+    name: str
+    options: Mapping[str, object]
+
+
+PLAIN = {"check_objects": False, "reach_um": 0.0}
+VARIANTS = (
+    Variant("published: edges, fixed cut", {"refinement": "published"}),
+    Variant("saliency alone, Otsu", {"refinement": "none", **PLAIN}),
+    Variant("x edges", {"refinement": "edges", **PLAIN}),
+    Variant("x darkness", {"refinement": "darkness", **PLAIN}),
+    Variant("x edges and darkness", {"refinement": "edges-and-darkness", **PLAIN}),
+    Variant("x edges, checked", {"refinement": "edges", "reach_um": 0.0}),
+    Variant("alone, checked and grown", {"refinement": "none"}),
+    Variant("x edges, checked and grown", {"refinement": "edges"}),
+    Variant("x edges and darkness, checked and grown", {"refinement": "edges-and-darkness"}),
+)
+SALIENCIES = ("score-cam", "mean", "cam")
+
+
+def main() -> None:
+    """Train what is not there yet, judge, label, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--tiles", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the classifiers")
+    parser.add_argument("--start", type=Path, help="classifier to start each fold from; it must not know the fields")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--simulated", type=int, default=8)
+    args = parser.parse_args()
+
+    labelled = read_fields(args.images, args.masks)
+    fields = {stem: field.contrast for stem, field in labelled.items()}
+    gold = {stem: GoldField(field.classes) for stem, field in labelled.items()}
+    tiles = read_tiles(args.tiles)
+    args.work.mkdir(parents=True, exist_ok=True)
+    tiles["fold"] = tiles["well"].map(share_out(tiles, args.work / "folds.csv", args.folds))
+    judged, explainers = [], {}
+    for number, mine in tiles.groupby("fold"):
+        path = args.work / f"fold{number}.safetensors"
+        if not path.exists():
+            train_fold(path, tiles[tiles["fold"] != number], fields, args)
+        explainer = Explainer.load(path)
+        seen = np.stack([cut_tile(fields, tile) for tile in mine.itertuples()])
+        judged.append(mine.assign(probability=explainer.classifier.predict(seen)))
+        explainers |= dict.fromkeys(mine["stem"].unique(), explainer)
+    print_classification(pd.concat(judged))
+    print_labels("real fields", fields, gold, explainers)
+    if args.simulated:
+        drawn, truth = draw_fields(args.simulated)
+        print_labels("simulated fields", drawn, truth, dict.fromkeys(drawn, explainers[next(iter(explainers))]))
+
+
+def read_tiles(path: Path) -> pd.DataFrame:
+    """Read the tiles; ``strict`` are those whose label is beyond doubt."""
+    tiles = pd.read_csv(path)
+    tiles["well"] = tiles["stem"].str[:6]
+    tiles["artifact"] = (tiles["label"] == "artifact").astype(int)
+    tiles["strict"] = (tiles["artifact"] == 1) | (tiles["px_ignore"] < STRICT_IGNORE_PX)
+    return tiles
+
+
+def share_out(tiles: pd.DataFrame, path: Path, n_folds: int) -> pd.Series:
+    """Fold of each well; once decided, it is kept."""
+    if not path.exists():
+        folds = fold_groups(tiles["artifact"].to_numpy(), tiles["well"].to_numpy(), n_folds, seed=0)
+        tiles[["well"]].assign(fold=folds).drop_duplicates().to_csv(path, index=False)
+    return pd.read_csv(path).set_index("well")["fold"]
+
+
+def cut_tile(fields: Fields, tile: object) -> NDArray[np.float32]:
+    """Pixels of a row of the table of tiles."""
+    return fields[tile.stem][tile.y0 : tile.y0 + TILE_PX, tile.x0 : tile.x0 + TILE_PX]
+
+
+def train_fold(path: Path, others: pd.DataFrame, fields: Fields, args: argparse.Namespace) -> None:
+    """Train on the other folds; some wells of these decide when to stop."""
+    rest = others[others["strict"]]
+    watched = split_groups(rest["artifact"].to_numpy(), rest["well"].to_numpy(), 0.2, seed=0)
+    samples = [
+        Samples([cut_tile(fields, tile) for tile in part.itertuples()], part["artifact"].to_numpy())
+        for part in (rest[~watched], rest[watched])
+    ]
+    network = load_model(args.start, ClassifierCard)[0].train() if args.start else build_classifier(ResNetSpec())
+    began = time.perf_counter()
+    fitted = fit_classifier(network, *samples, Recipe(max_epochs=args.epochs), tell=print)
+    print(f"{path.stem}: {len(fitted.epochs)} epochs in {time.perf_counter() - began:.0f} s", flush=True)
+    card = ClassifierCard(
+        name=path.stem,
+        version="1",
+        architecture=ResNetSpec(),
+        pixel_size_um=PIXEL_SIZE_UM,
+        tile_px=TILE_PX,
+        licence="BSD-3-Clause",
+    )
+    save_model(path, fitted.network, card)
+
+
+def print_classification(judged: pd.DataFrame) -> None:
+    """Print precision, recall and F1 of both classes over held-out strict tiles."""
+    strict = judged[judged["strict"]]
+    called = (strict["probability"] >= 0.5).to_numpy()
+    is_artifact = strict["artifact"].to_numpy() == 1
+    print(f"\n## Classifier: {len(strict)} strict tiles of wells that it was not trained on\n")
+    print("| class | precision | recall | F1 |\n|---|---|---|---|")
+    for name, found, true in (("clean", ~called, ~is_artifact), ("artifact", called, is_artifact)):
+        hits = np.count_nonzero(found & true)
+        precision, recall = hits / max(np.count_nonzero(found), 1), hits / np.count_nonzero(true)
+        print(f"| {name} | {precision:.3f} | {recall:.3f} | {2 * hits / (found.sum() + true.sum()):.3f} |")
+    ranks = strict["probability"].rank().to_numpy()
+    n_true = is_artifact.sum()
+    auc = (ranks[is_artifact].sum() - n_true * (n_true + 1) / 2) / (n_true * (len(strict) - n_true))
+    print(f"\nAUC {auc:.3f}")
+
+
+def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], explainers: Mapping[str, Explainer]) -> None:
+    """Print the scores of all variants, over all tiles, clean ones included."""
+    print(f"\n## Weak labels of debris, {name}, ring {RING_PX}\n")
+    print("| saliency | label | precision | recall | F1 | objects found | false objects a field |")
+    print("|---|---|---|---|---|---|---|")
+    for saliency in SALIENCIES:
+        looks: dict[str, Look] = {}
+        began = time.perf_counter()
+        for stem, contrast in fields.items():
+            (looks[stem],) = explainers[stem].look([contrast], parameters_of(explainers[stem], saliency, {}))
+        seconds = (time.perf_counter() - began) / len(fields)
+        for variant in VARIANTS:
+            counts = []
+            for stem, contrast in fields.items():
+                explainer = explainers[stem]
+                parameters = parameters_of(explainer, saliency, variant.options)
+                labels = explainer.label(contrast, looks[stem], parameters).labels
+                counts.append(gold[stem].count(labels > 0, "debris", RING_PX))
+            found = scores(counts)
+            print(
+                f"| {saliency} | {variant.name} | {found['precision']:.3f} | {found['recall']:.3f} | "
+                f"**{found['f1']:.3f}** | {found['objects_found']} of {found['objects']} | "
+                f"{found['false_objects_per_field']:.1f} |",
+                flush=True,
+            )
+        n_forwards = sum(found.n_forwards for look in looks.values() for found in look.saliencies) / len(fields)
+        print(f"\n{saliency}: {seconds:.1f} s and {n_forwards:.0f} masked forward passes a field\n")
+
+
+def parameters_of(explainer: Explainer, saliency: str, options: Mapping[str, object]) -> LabelParameters:
+    """Parameters of a variant, for fields of the classifier's pixel size."""
+    config = ExplanationConfig.model_validate({"saliency": saliency, **options})
+    return resolve(config, explainer.classifier.card, ChosenPlanes(0, 1.0, PIXEL_SIZE_UM), ngff="0.5")
+
+
+def draw_fields(n: int) -> tuple[dict[str, NDArray[np.float32]], dict[str, GoldField]]:
+    """Draw simulated fields and their truth."""
+    fields, gold = {}, {}
+    for number in range(n):
+        scene = draw_scene((1080, 1080), seed=(4711, number), dose=number / n)
+        image = scene.image[0]
+        fields[f"simulated{number}"] = normalise_by_background(image, estimate_background(image))
+        gold[f"simulated{number}"] = GoldField(scene.artifacts)
+    return fields, gold
+
+
+if __name__ == "__main__":
+    main()
