@@ -4,10 +4,10 @@ Usage, from the root of the repository::
 
     python benchmarks/weak_labels.py --images DIR --masks DIR --tiles tiles.csv --work DIR [--start CLASSIFIER]
 
-Images are TIFFs named ``rNNcNN...``, ``tiles.csv`` has the columns stem, y0, x0, label and px_ignore, for tiles of 270 px.
-Masks (0 background, 1 debris, 2 defocused blob, 3 well edge, 255 leave out) serve for the scores alone. The classifier of
-each fold is kept as ``DIR/fold<N>.safetensors``, and the wells that it has not seen as ``DIR/folds.csv``; they are used
-again. Simulated fields, drawn with seeds of their own, are labelled with the classifier of the first fold.
+Images are TIFFs named ``rNNcNN...``, ``tiles.csv`` has the columns stem, y0, x0, label and px_ignore, for tiles of 270
+px. Masks (0 background, 1 debris, 2 defocused blob, 3 well edge, 255 leave out) serve for the scores alone. The
+classifier of each fold is kept as ``DIR/fold<N>.safetensors``, and the wells that it has not seen as ``DIR/folds.csv``;
+they are used again. Simulated fields, drawn with seeds of their own, are labelled with the classifier of the first fold.
 """
 
 import argparse
