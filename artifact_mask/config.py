@@ -22,6 +22,8 @@ Weight = Literal["probability", "softmax-logit"]
 """What weighs a map of Score-CAM."""
 Fill = Literal["background", "zero"]
 """What becomes of the pixels that a map hides."""
+SaliencyMethod = Literal["score-cam", "mean", "cam"]
+"""What finds where a classifier looks."""
 Refinement = Literal["edges", "darkness", "edges-and-darkness", "none", "published"]
 """What sharpens a saliency map."""
 
@@ -217,6 +219,11 @@ class TrainClassifierConfig(Frozen):
         default=None, description="float32, bfloat16 or float16; by default the fastest that the machine computes well."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the split, the order and the augmentation.")
+    licence: str = Field(
+        default="NOASSERTION",
+        min_length=1,
+        description="SPDX identifier of the weights' licence, for the model's card.",
+    )
 
 
 class ExplanationConfig(Frozen):
@@ -235,7 +242,15 @@ class ExplanationConfig(Frozen):
     )
     fill: Fill = Field(default="background", description="What masked pixels become: `background` or `zero`.")
     layer: str | None = Field(default=None, description="Stage whose maps are weighed; by default the last one.")
-    exact: bool = Field(default=False, description="Whether every map is scored, instead of learning from a few.")
+    saliency: SaliencyMethod = Field(
+        default="score-cam", description="What finds where the classifier looks: score-cam, or mean or cam of its maps."
+    )
+    tolerance: float = Field(
+        default=0.04,
+        ge=0,
+        lt=1,
+        description="Expected error of Score-CAM's map (1 - IoU) at which no more maps are scored; 0 scores them all.",
+    )
     refinement: Refinement = Field(
         default="edges-and-darkness",
         description="What sharpens the saliency: edges, darkness, edges-and-darkness, none, or published.",

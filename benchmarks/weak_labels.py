@@ -7,7 +7,8 @@ Usage, from the root of the repository::
 Images are TIFFs named ``rNNcNN...``, ``tiles.csv`` has the columns stem, y0, x0, label and px_ignore, for tiles of 270
 px. Masks (0 background, 1 debris, 2 defocused blob, 3 well edge, 255 leave out) serve for the scores alone. The
 classifier of each fold is kept as ``DIR/fold<N>.safetensors``, and the wells that it has not seen as ``DIR/folds.csv``;
-they are used again. Simulated fields, drawn with seeds of their own, are labelled with the classifier of the first fold.
+they are used again. From which probability on a tile of a fold is called artifact, the *other* folds decide. Simulated
+fields, drawn with seeds of their own, are labelled with the classifier of the first fold.
 """
 
 import argparse
@@ -51,6 +52,14 @@ class Variant:
     options: Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A classifier that has not seen a field, and the probability from which it calls a tile artifact."""
+
+    explainer: Explainer
+    threshold: float
+
+
 PLAIN = {"check_objects": False, "reach_um": 0.0}
 VARIANTS = (
     Variant("published: edges, fixed cut", {"refinement": "published"}),
@@ -85,20 +94,24 @@ def main() -> None:
     tiles = read_tiles(args.tiles)
     args.work.mkdir(parents=True, exist_ok=True)
     tiles["fold"] = tiles["well"].map(share_out(tiles, args.work / "folds.csv", args.folds))
-    judged, explainers = [], {}
-    for number, mine in tiles.groupby("fold"):
-        path = args.work / f"fold{number}.safetensors"
+    explainers = {}
+    for fold, mine in tiles.groupby("fold"):
+        path = args.work / f"fold{fold}.safetensors"
         if not path.exists():
-            train_fold(path, tiles[tiles["fold"] != number], fields, args)
-        explainer = Explainer.load(path)
+            train_fold(path, tiles[tiles["fold"] != fold], fields, args)
+        explainers[fold] = Explainer.load(path)
         seen = np.stack([cut_tile(fields, tile) for tile in mine.itertuples()])
-        judged.append(mine.assign(probability=explainer.classifier.predict(seen)))
-        explainers |= dict.fromkeys(mine["stem"].unique(), explainer)
-    print_classification(pd.concat(judged))
-    print_labels("real fields", fields, gold, explainers)
+        tiles.loc[mine.index, "probability"] = explainers[fold].classifier.predict(seen)
+    judges = {}
+    for fold, mine in tiles.groupby("fold"):
+        threshold = choose_threshold(tiles[tiles["strict"] & (tiles["fold"] != fold)])
+        tiles.loc[mine.index, "threshold"] = threshold
+        judges |= dict.fromkeys(mine["stem"].unique(), Judge(explainers[fold], threshold))
+    print_classification(tiles[tiles["strict"]])
+    print_labels("real fields", fields, gold, judges)
     if args.simulated:
         drawn, truth = draw_fields(args.simulated)
-        print_labels("simulated fields", drawn, truth, dict.fromkeys(drawn, explainers[next(iter(explainers))]))
+        print_labels("simulated fields", drawn, truth, dict.fromkeys(drawn, next(iter(judges.values()))))
 
 
 def read_tiles(path: Path) -> pd.DataFrame:
@@ -146,24 +159,39 @@ def train_fold(path: Path, others: pd.DataFrame, fields: Fields, args: argparse.
     save_model(path, fitted.network, card)
 
 
-def print_classification(judged: pd.DataFrame) -> None:
+def choose_threshold(tiles: pd.DataFrame) -> float:
+    """Probability at which the worse of both classes' F1 is best."""
+    is_artifact = tiles["artifact"].to_numpy() == 1
+    probabilities = tiles["probability"].to_numpy()
+    candidates = np.linspace(0.05, 0.95, 91)
+    return float(max(candidates, key=lambda p: min(f1_of(probabilities >= p, is_artifact))))
+
+
+def f1_of(called: NDArray[np.bool_], is_artifact: NDArray[np.bool_]) -> tuple[float, float]:
+    """F1 of clean and of artifact."""
+    classes = ((~called, ~is_artifact), (called, is_artifact))
+    return tuple(2 * np.count_nonzero(a & b) / (a.sum() + b.sum()) for a, b in classes)
+
+
+def print_classification(strict: pd.DataFrame) -> None:
     """Print precision, recall and F1 of both classes over held-out strict tiles."""
-    strict = judged[judged["strict"]]
-    called = (strict["probability"] >= 0.5).to_numpy()
+    called = (strict["probability"] >= strict["threshold"]).to_numpy()
     is_artifact = strict["artifact"].to_numpy() == 1
     print(f"\n## Classifier: {len(strict)} strict tiles of wells that it was not trained on\n")
     print("| class | precision | recall | F1 |\n|---|---|---|---|")
     for name, found, true in (("clean", ~called, ~is_artifact), ("artifact", called, is_artifact)):
         hits = np.count_nonzero(found & true)
         precision, recall = hits / max(np.count_nonzero(found), 1), hits / np.count_nonzero(true)
-        print(f"| {name} | {precision:.3f} | {recall:.3f} | {2 * hits / (found.sum() + true.sum()):.3f} |")
+        f1 = f1_of(called, is_artifact)[name == "artifact"]
+        print(f"| {name} | {precision:.3f} | {recall:.3f} | {f1:.3f} |")
     ranks = strict["probability"].rank().to_numpy()
     n_true = is_artifact.sum()
     auc = (ranks[is_artifact].sum() - n_true * (n_true + 1) / 2) / (n_true * (len(strict) - n_true))
-    print(f"\nAUC {auc:.3f}")
+    thresholds = ", ".join(f"{threshold:.2f}" for threshold in sorted(strict["threshold"].unique()))
+    print(f"\nAUC {auc:.3f}; called artifact from p = {thresholds} (by the other folds)")
 
 
-def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], explainers: Mapping[str, Explainer]) -> None:
+def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], judges: Mapping[str, Judge]) -> None:
     """Print the scores of all variants, over all tiles, clean ones included."""
     print(f"\n## Weak labels of debris, {name}, ring {RING_PX}\n")
     print("| saliency | label | precision | recall | F1 | objects found | false objects a field |")
@@ -172,14 +200,13 @@ def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], expla
         looks: dict[str, Look] = {}
         began = time.perf_counter()
         for stem, contrast in fields.items():
-            (looks[stem],) = explainers[stem].look([contrast], parameters_of(explainers[stem], saliency, {}))
+            (looks[stem],) = judges[stem].explainer.look([contrast], parameters_of(judges[stem], saliency, {}))
         seconds = (time.perf_counter() - began) / len(fields)
         for variant in VARIANTS:
             counts = []
             for stem, contrast in fields.items():
-                explainer = explainers[stem]
-                parameters = parameters_of(explainer, saliency, variant.options)
-                labels = explainer.label(contrast, looks[stem], parameters).labels
+                parameters = parameters_of(judges[stem], saliency, variant.options)
+                labels = judges[stem].explainer.label(contrast, looks[stem], parameters).labels
                 counts.append(gold[stem].count(labels > 0, "debris", RING_PX))
             found = scores(counts)
             print(
@@ -192,10 +219,10 @@ def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], expla
         print(f"\n{saliency}: {seconds:.1f} s and {n_forwards:.0f} masked forward passes a field\n")
 
 
-def parameters_of(explainer: Explainer, saliency: str, options: Mapping[str, object]) -> LabelParameters:
+def parameters_of(judge: Judge, saliency: str, options: Mapping[str, object]) -> LabelParameters:
     """Parameters of a variant, for fields of the classifier's pixel size."""
-    config = ExplanationConfig.model_validate({"saliency": saliency, **options})
-    return resolve(config, explainer.classifier.card, ChosenPlanes(0, 1.0, PIXEL_SIZE_UM), ngff="0.5")
+    config = ExplanationConfig.model_validate({"saliency": saliency, "threshold": judge.threshold, **options})
+    return resolve(config, judge.explainer.classifier.card, ChosenPlanes(0, 1.0, PIXEL_SIZE_UM), ngff="0.5")
 
 
 def draw_fields(n: int) -> tuple[dict[str, NDArray[np.float32]], dict[str, GoldField]]:

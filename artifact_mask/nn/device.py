@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +23,38 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
+def native_precision(device: torch.device) -> Precision:
+    """Fastest precision that any device computes natively: ``"bfloat16"`` also on a CPU with AVX512-BF16 or AMX.
+
+    For work that bears its rounding; other CPUs would emulate it, and take longer than with float32.
+    """
+    if device.type != "cpu":
+        return fastest_precision(device)
+    found = torch.cpu.get_capabilities()
+    return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+
+
 @contextmanager
 def inference_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Compute without gradients, convolutions in ``dtype``, the same bytes every time.
+    """Compute without gradients, convolutions in ``dtype``, the same bytes every time."""
+    with torch.inference_mode(), _mixed_on(device, dtype):
+        yield
 
-    cuDNN is kept to deterministic algorithms: a unit that is computed again has to give the same bytes.
+
+@contextmanager
+def gradients_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Compute with gradients, convolutions in ``dtype``.
+
+    The same bytes every time on a CPU. On a GPU those of max pooling are summed in any order.
     """
-    mixed = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-    with torch.inference_mode(), mixed:
+    with torch.enable_grad(), _mixed_on(device, dtype):
+        yield
+
+
+@contextmanager
+def _mixed_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Convolutions in ``dtype``; cuDNN is kept to deterministic algorithms: what is computed again must be the same."""
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         if device.type != "cuda":
             yield
             return
@@ -45,9 +70,7 @@ def to_device(batch: NDArray[np.float32], device: torch.device) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def halve_when_full(
-    compute: Callable[[NDArray[np.float32]], NDArray[np.float32]], batch: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def halve_when_full(compute: Callable[[NDArray[Any]], NDArray[np.float32]], batch: NDArray[Any]) -> NDArray[np.float32]:
     """Compute a batch, in halves while the memory does not do."""
     try:
         return compute(batch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from artifact_mask.config import ExplanationConfig, Fill, LabelConfig, Refinement, Weight
+from artifact_mask.config import ExplanationConfig, Fill, LabelConfig, Refinement, SaliencyMethod, Weight
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
@@ -41,7 +41,8 @@ class LabelParameters(PlaneParameters):
     weight: Weight
     fill: Fill
     layer: str | None
-    exact: bool
+    saliency: SaliencyMethod
+    tolerance: float
     refinement: Refinement
     cut: float | None
     check_objects: bool
@@ -101,7 +102,8 @@ def resolve(
         weight=config.weight,
         fill=config.fill,
         layer=config.layer,
-        exact=config.exact,
+        saliency=config.saliency,
+        tolerance=config.tolerance,
         refinement=config.refinement,
         cut=of_refinement if config.cut == "otsu" else config.cut,
         check_objects=config.check_objects,

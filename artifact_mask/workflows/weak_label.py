@@ -1,8 +1,10 @@
 """From a plane to a weak label: tiles are judged, what the classifier looked at is sharpened, cut, and checked."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -10,13 +12,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask.config import Fill, Refinement, Weight
+from artifact_mask.config import Fill, Refinement, SaliencyMethod, Weight
 from artifact_mask.kernels.edges import darkness_map, edge_map
 from artifact_mask.kernels.labels import label_objects
 from artifact_mask.kernels.saliency import cut_level, grow_into_dark, isolate, upsample
 from artifact_mask.kernels.tiles import Window, plan_tiles
 from artifact_mask.nn.classifier import Classifier
-from artifact_mask.nn.score_cam import Saliency, ScoreCam
+from artifact_mask.nn.score_cam import Saliency, ScoreCam, class_activation, mean_of_maps
 from artifact_mask.workflows.planes import resample, scaled_shape
 
 MAX_CHECKED = 50
@@ -50,8 +52,12 @@ class ExplanationParameters(Protocol):
         """Stage whose maps are weighed."""
 
     @property
-    def exact(self) -> bool:
-        """Whether every map is scored."""
+    def saliency(self) -> SaliencyMethod:
+        """What finds where the classifier looks."""
+
+    @property
+    def tolerance(self) -> float:
+        """Expected error at which no more maps are scored; 0 for never."""
 
     @property
     def refinement(self) -> Refinement:
@@ -181,15 +187,27 @@ class Explainer:
         Tiles of one shape are explained together, whatever plane they are of.
         """
         judged = [self._judge(contrast, parameters) for contrast in contrasts]
-        score_cam = ScoreCam(
-            self.classifier,
-            layer=parameters.layer,
-            weight=parameters.weight,
-            fill=parameters.fill,
-            exact=parameters.exact,
-        )
-        saliencies = iter(_by_shape([tile.pixels for tiles, _ in judged for tile in tiles], score_cam.explain))
+        shown = [tile.pixels for tiles, _ in judged for tile in tiles]
+        saliencies = iter(_by_shape(shown, partial(self._find_saliency, parameters)))
         return [Look(p, tiles, list(islice(saliencies, len(tiles)))) for tiles, p in judged]
+
+    def _find_saliency(self, parameters: ExplanationParameters, tiles: Plane) -> list[Saliency]:
+        """Find where the classifier looks in tiles ``(n, y, x)``."""
+        if parameters.saliency == "score-cam":
+            score_cam = ScoreCam(
+                self.classifier,
+                layer=parameters.layer,
+                weight=parameters.weight,
+                fill=parameters.fill,
+                tolerance=parameters.tolerance or None,
+            )
+            return score_cam.explain(tiles)
+        if parameters.saliency == "mean":
+            maps = mean_of_maps(self.classifier, tiles, layer=parameters.layer)
+        else:
+            maps = class_activation(self.classifier, tiles)
+        no_weights = np.empty(0, np.float32)
+        return [Saliency(m, math.nan, no_weights, n_forwards=0, error=0.0, saturated=False) for m in maps]
 
     def _judge(self, contrast: Plane, parameters: ExplanationParameters) -> tuple[list[_Tile], list[float]]:
         """Tiles called artifact, and the probabilities of all."""

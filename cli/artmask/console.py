@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from artifact_mask.workflows.status import StageStatus
+    from artifact_mask.workflows.train_classifier import Training
 
 MAX_FAILURES_SHOWN = 20
 RATE_OVER_S = 300.0
@@ -241,6 +242,25 @@ def print_table(frame: "pd.DataFrame") -> None:
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{value:.4f}" if isinstance(value, float) else escape(str(value)) for value in row))
     Console(highlight=False).print(table)
+
+
+def print_training(training: "Training") -> None:
+    """Say how good a classifier is on wells that it has not seen, and where it is."""
+    console = Console(highlight=False)
+    resumed = f", {training.n_resumed} of them before" if training.n_resumed else ""
+    console.print(
+        f"{training.n_epochs} epochs{resumed}, the best was {training.best_epoch}, "
+        f"in {describe_seconds(training.seconds)}"
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(f"{training.n_held_out} held-out tiles")
+    for column in ("precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    for name in ("clean", "artifact"):
+        table.add_row(name, *(f"{training.metrics[f'{kind}_{name}']:.3f}" for kind in ("precision", "recall", "f1")))
+    console.print(table)
+    print_file("Classifier", training.model)
+    print_file("Report", training.report)
 
 
 def print_file(label: str, path: Path) -> None:

@@ -15,7 +15,9 @@ Classifier = Annotated[
 ]
 Threshold = Annotated[float | None, typer.Option(help="Probability from which a tile has an artifact.")]
 Weight = Annotated[str | None, typer.Option(help="`probability` or `softmax-logit` \\[default: probability].")]
-Exact = Annotated[bool | None, typer.Option("--exact", help="Score every map, instead of learning from a few.")]
+Tolerance = Annotated[
+    float | None, typer.Option(help="Expected error at which no more maps are scored; 0 scores all \\[default: 0.04].")
+]
 Refinement = Annotated[
     str | None,
     typer.Option(help="edges, darkness, edges-and-darkness, none or published \\[default: edges-and-darkness]."),
@@ -93,7 +95,7 @@ def label(
     classifier: Classifier = None,
     threshold: Threshold = None,
     weight: Weight = None,
-    exact: Exact = None,
+    tolerance: Tolerance = None,
     refinement: Refinement = None,
     cut: Cut = None,
     channel: Channel = None,
@@ -112,7 +114,7 @@ def label(
         "classifier": classifier,
         "threshold": threshold,
         "weight": weight,
-        "exact": exact,
+        "tolerance": tolerance,
         "refinement": refinement,
         "cut": cut,
         "channel": channel,
@@ -132,7 +134,7 @@ def explain(
     classifier: Classifier = None,
     threshold: Threshold = None,
     weight: Weight = None,
-    exact: Exact = None,
+    tolerance: Tolerance = None,
     refinement: Refinement = None,
     cut: Cut = None,
     channel: Channel = None,
@@ -152,7 +154,7 @@ def explain(
         "classifier": classifier,
         "threshold": threshold,
         "weight": weight,
-        "exact": exact,
+        "tolerance": tolerance,
         "refinement": refinement,
         "cut": cut,
         "channel": channel,
