@@ -2,7 +2,7 @@
 
 Usage, from the root of the repository::
 
-    python benchmarks/weak_labels.py --images DIR --masks DIR --tiles tiles.csv --work DIR [--start CLASSIFIER]
+    python -m benchmarks.weak_labels --images DIR --masks DIR --tiles tiles.csv --work DIR [--start CLASSIFIER]
 
 Images are TIFFs named ``rNNcNN...``, ``tiles.csv`` has the columns stem, y0, x0, label and px_ignore, for tiles of 270
 px. Masks (0 background, 1 debris, 2 defocused blob, 3 well edge, 255 leave out) serve for the scores alone. The
