@@ -213,7 +213,11 @@ class TrainClassifierConfig(Frozen):
     max_epochs: int = Field(default=150, ge=1, description="Passes over the training tiles, at most.")
     patience: int = Field(default=25, ge=1, description="Epochs without improvement after which training stops.")
     batch_size: int = Field(default=16, ge=2, description="Tiles in one step.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="At the start; reduced where the loss stays.")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="At the start, reduced where the loss stays; by default 1e-3 from scratch, else 3e-4.",
+    )
     validation: float = Field(default=0.2, gt=0, lt=1, description="Share of the labels kept back, in whole wells.")
     precision: Precision | None = Field(
         default=None, description="float32, bfloat16 or float16; by default the fastest that the machine computes well."

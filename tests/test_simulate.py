@@ -14,6 +14,7 @@ from reading import read_export
 from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.harmony_index_writer import image_name, write_index
+from artifact_mask.io.label_list import read_label_list
 from artifact_mask.io.operetta_folder import find_measurements
 from artifact_mask.io.operetta_writer import (
     TRUTH_ILLUMINATION_STEP,
@@ -139,6 +140,40 @@ def test_table_agrees_with_the_truth_images(campaign):
         stem = f"r{int(row['row']):02d}c{int(row['column']):02d}f{int(row['field_id']):02d}p01-ch1sk1fk1fl1"
         stain = imagecodecs.png_decode((folder / "Truth" / f"{stem}_stain.png").read_bytes())
         assert float(row["stained_fraction"]) == pytest.approx((stain > 0).mean(), abs=1e-6)
+
+
+def true_artifacts(folder, place):
+    row, column = ord(place.well[0]) - ord("A") + 1, int(place.well[1:])
+    name = f"r{row:02d}c{column:02d}f{place.field + 1:02d}p01-ch1sk1fk1fl1_artifacts.png"
+    return imagecodecs.png_decode((folder / "Truth" / name).read_bytes()) > 0
+
+
+@pytest.mark.parametrize(("pixel_size_um", "enough"), [(0.3, 28), (0.6, 7)])
+def test_tiles_are_labelled_by_the_artifacts_in_them(tmp_path, pixel_size_um, enough):
+    config = SimulateConfig(dest=tmp_path, wells=2, fields=2, size=600, pixel_size_um=pixel_size_um, seed=3)
+    (folder,) = simulate(config)
+    places = read_label_list(folder / "Truth" / "tiles.csv")
+    side = {0.3: 200, 0.6: 120}[pixel_size_um]
+    assert len(places) == 2 * 2 * (600 // side) ** 2
+    assert {(place.plate, place.well, place.field) for place in places} == {
+        ("Plate01", well, field) for well in ("B02", "B03") for field in (0, 1)
+    }
+    for place in places:
+        y0, x0, height, width = place.box
+        assert (height, width) == (side, side)
+        n_px = true_artifacts(folder, place)[y0 : y0 + height, x0 : x0 + width].sum()
+        assert place.label == ("clean" if n_px == 0 else "artifact" if n_px >= enough else "unsure")
+    assert {place.label for place in places} >= {"clean", "artifact"}
+
+
+def test_exactly_28_pixels_of_the_default_size_are_an_artifact(tmp_path):
+    config = SimulateConfig(dest=tmp_path, wells=1, fields=1, size=64)
+    (well,), _, _ = workflow._layout(config)
+    task = workflow._Task(tmp_path, config, 1, 1, well, 1, 1.0)
+    for n_px, label in ((0, "clean"), (1, "unsure"), (27, "unsure"), (28, "artifact")):
+        artifacts = (np.arange(64 * 64) < n_px).reshape(64, 64)
+        (place,) = workflow._label_tiles(task, artifacts)
+        assert (place.label, place.box) == (label, (0, 0, 64, 64))
 
 
 def test_layout_tells_compound_and_concentration(campaign):

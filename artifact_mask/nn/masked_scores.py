@@ -15,6 +15,7 @@ from artifact_mask.nn.resnet import ARTIFACT, CLEAN
 
 _BATCH_PX = {"cpu": 600_000, "cuda": 16_000_000}
 """Pixels in one forward pass. The activations of more fall out of a CPU's caches."""
+_MOST_ON_CPU = 8
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,18 @@ class MaskedScores:
     dtype: torch.dtype
 
     def maps_of(self, tiles: NDArray[np.float32]) -> LayerMaps:
-        """Compute the layer's maps of tiles ``(t, y, x)``, and the logits of these."""
+        """Compute the layer's maps of tiles ``(t, y, x)``, and the logits of these, in float32."""
         network, maps, logits = self.classifier.network, [], []
-        with inference_on(self.classifier.device, self.dtype):
-            for start in range(0, len(tiles), self._n_batch(tiles)):
-                passed = self._put(tiles[start : start + self._n_batch(tiles)]).clamp(-network.clip, network.clip)
+        with inference_on(self.classifier.device, torch.float32):
+            for tile in tiles:  # alone, since oneDNN may compute a batch of another size by another algorithm
+                passed = self._put(tile[None]).contiguous(memory_format=torch.channels_last)
+                passed = passed.clamp(-network.clip, network.clip)
                 for name, stage in network.stages.named_children():
                     passed = stage(passed)
                     if name == self.layer:
                         # A copy: the next stage may rectify in place.
-                        maps.append(passed.to(torch.float32, memory_format=torch.contiguous_format, copy=True))
-                logits.append(network.judge(passed.float()).float().cpu().numpy())
+                        maps.append(passed.to(memory_format=torch.contiguous_format, copy=True))
+                logits.append(network.judge(passed).cpu().numpy())
         return LayerMaps(torch.cat(maps), np.concatenate(logits))
 
     def score(self, tiles: NDArray[np.float32], maps: torch.Tensor, pairs: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -94,7 +96,10 @@ class MaskedScores:
         empty mask. Only the masks of one batch exist at a time.
         """
         source = self._put(tiles)
-        n_batch = self._n_batch(tiles)
+        n_batch, n_pairs = self._n_batch(tiles), len(pairs)
+        if self.classifier.device.type == "cpu" and n_pairs:
+            # Whole batches only, since oneDNN may compute one of another size by another algorithm.
+            pairs = np.concatenate([pairs, np.repeat(pairs[-1:], -n_pairs % n_batch, axis=0)])
 
         def run(batch: NDArray[Any]) -> NDArray[np.float32]:
             which = torch.from_numpy(batch).to(self.classifier.device)
@@ -105,7 +110,7 @@ class MaskedScores:
             return result
 
         parts = [halve_when_full(run, pairs[start : start + n_batch]) for start in range(0, len(pairs), n_batch)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return np.concatenate(parts)[:n_pairs] if parts else np.empty(0, np.float32)
 
     def slopes(
         self, tile: NDArray[np.float32], maps: torch.Tensor, visibilities: tuple[float, ...]
@@ -155,8 +160,11 @@ class MaskedScores:
 
     def _n_batch(self, tiles: NDArray[np.float32]) -> int:
         in_pass = _BATCH_PX.get(self.classifier.device.type, _BATCH_PX["cpu"])
-        n: int = max(1, in_pass // (tiles.shape[1] * tiles.shape[2]))
-        return n
+        fitting: int = max(1, in_pass // (tiles.shape[1] * tiles.shape[2]))
+        # On a CPU a power of two, so that the eight masks of a step fill whole batches.
+        if self.classifier.device.type == "cuda":
+            return fitting
+        return min(_MOST_ON_CPU, 1 << (fitting.bit_length() - 1))
 
     def _put(self, tiles: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(np.array(tiles[:, None], np.float32)).to(self.classifier.device)

@@ -189,6 +189,11 @@ def default_model_path() -> Path:
     return Path(str(resources.files("artifact_mask") / "models" / "default-unet.safetensors"))
 
 
+def default_classifier_path() -> Path:
+    """Locate the classifier that artmask ships, which a training starts from and labels are made with by default."""
+    return Path(str(resources.files("artifact_mask") / "models" / "default-classifier.safetensors"))
+
+
 def _kind_of(card: str) -> object:
     try:
         return json.loads(card)["architecture"]["kind"]

@@ -17,6 +17,8 @@ from artifact_mask.nn.resnet import ARTIFACT, CLEAN
 _VISIBILITIES = (0.5, 1.0)
 _FORWARDS_OF_A_GRADIENT = 3
 _FIRST, _STEP = 16, 8
+FAST_TOLERANCE = 0.04
+"""Took the work of 35 forward passes for 512 maps, at an overlap of 0.98 with the exact map of real fields."""
 _TILES_PX = 600_000
 """Pixels of the tiles whose maps and covariances are held at once."""
 _SATURATED = 0.02
@@ -73,7 +75,7 @@ class ScoreCam:
     max_forwards
         At which to stop anyway, if there is a tolerance; at least 25 are spent.
     precision
-        What convolutions compute in; the fastest that the device computes natively if not given.
+        What the masked passes compute in; the fastest that the device computes natively if not given.
 
     Notes
     -----
@@ -126,15 +128,18 @@ class ScoreCam:
             for saliency in self._explain_group(np.asarray(tiles[start : start + n_group], np.float32))
         ]
 
-    def _explain_group(self, tiles: NDArray[np.float32]) -> list[Saliency]:
-        card = self.classifier.card
-        scorer = MaskedScores(
+    def scorer(self) -> MaskedScores:
+        """Return what scores tiles behind masks, as configured."""
+        return MaskedScores(
             self.classifier,
             layer=_find_layer(self.classifier, self.layer),
-            fill=0.0 if self.fill == "background" else -1 / card.normalisation.contrast_unit,
+            fill=0.0 if self.fill == "background" else -1 / self.classifier.card.normalisation.contrast_unit,
             weight=self.weight,
             dtype=getattr(torch, self.precision or native_precision(self.classifier.device)),
         )
+
+    def _explain_group(self, tiles: NDArray[np.float32]) -> list[Saliency]:
+        scorer = self.scorer()
         found = scorer.maps_of(tiles)
         if self.tolerance is None:
             return self._score_all(scorer, tiles, found)

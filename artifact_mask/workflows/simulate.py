@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from artifact_mask.config import SimulateConfig
 from artifact_mask.errors import StorageError
 from artifact_mask.io.files import write_atomically
 from artifact_mask.io.harmony_index_writer import GENERATIONS, image_name, stack_name, write_index
+from artifact_mask.io.label_list import Box, Label, LabelledPlace, write_label_list
 from artifact_mask.io.operetta_writer import (
     Layer,
     write_assay_layout,
@@ -29,6 +31,7 @@ from artifact_mask.io.operetta_writer import (
 )
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING, retake
+from artifact_mask.kernels.tiles import plan_tiles
 from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Harmony, PlaneIndex, Plate, Well
 from artifact_mask.workflows.progress import Progress, Silent
 
@@ -64,6 +67,11 @@ _WITH_PROFILES = ("v7",)
 _MAX_THREADS = 8
 """Each needs up to 160 MB for a field of 1080 x 1080 while it draws."""
 
+TILE_UM = 81.0
+"""Side of the tiles that the truth labels, at most; 270 pixels of 0.3 um."""
+FEWEST_ARTIFACT_UM2 = 2.52
+"""Area from which on a tile shows an artifact, 28 pixels of 0.3 um; with less, it is unsure."""
+
 _Row = tuple[int, int, int, float, float, float, int]
 _COLUMNS = ("row", "column", "field_id", "dose", "stained_fraction", "artifact_fraction", "n_artifacts")
 
@@ -97,8 +105,10 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
         Folder of each measurement, ``<dest>/Plate01`` and so on, each with ``Images`` and ``Assaylayout`` as Harmony
         exports them (and the one of Harmony 7 with ``FFC_Profile``), and with ``Truth``: per field the artifact classes
         and the stain (PNG), the shading of the brightfield image (every 8th pixel, float32 TIFF), and a line of
-        ``fields.csv``. Several measurements of a plate are ``<dest>/Plate01__2026-01-05T09_00_00-Measurement 1`` and so
-        on: a day apart, of the same objects, with noise of their own.
+        ``fields.csv``; and ``tiles.csv``, the labels of all tiles as a person would give them for
+        `artmask train classifier`. Several measurements of a plate are
+        ``<dest>/Plate01__2026-01-05T09_00_00-Measurement 1`` and so on: a day apart, of the same objects, with noise of
+        their own.
 
     Raises
     ------
@@ -134,11 +144,13 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
                 for well in wells
                 for of_well in well.fields
             ]
-            rows = []
+            rows, tiles = [], []
             try:
-                for row in pool.map(_draw_field, tasks):
+                for row, labels in pool.map(_draw_field, tasks):
                     rows.append(row)
+                    tiles.append(labels)
                     progress.advance(1, 0, plate.acquisitions[0].n_planes * config.size**2 * PIXEL_BYTES)
+                write_label_list(folder / "Truth" / "tiles.csv", chain.from_iterable(tiles))
                 _finish(folder, plate, doses, rows, harmony=config.harmony, measurement=measurement)
             except OSError as error:
                 raise StorageError(
@@ -167,8 +179,8 @@ def _finish(
     write_index(folder, plate, harmony=harmony, profiles=profiles, focus_um=focus_um)
 
 
-def _draw_field(task: _Task) -> _Row:
-    """Draw one field, write its images and its truth, and measure the truth."""
+def _draw_field(task: _Task) -> tuple[_Row, list[LabelledPlace]]:
+    """Draw one field, write its images and its truth, and measure and label the truth."""
     config = task.config
     well, field_id = task.well, task.field_id
     scene = draw_scene(
@@ -194,7 +206,7 @@ def _draw_field(task: _Task) -> _Row:
         stain=scene.stain,
         illumination=scene.illumination,
     )
-    return (
+    row = (
         well.row,
         well.column,
         field_id,
@@ -203,6 +215,22 @@ def _draw_field(task: _Task) -> _Row:
         round(float(np.mean(scene.artifacts > 0)), 8),
         int(sum(ndimage.label(scene.artifacts == kind)[1] for kind in (1, 2, 3))),
     )
+    return row, _label_tiles(task, scene.artifacts > 0)
+
+
+def _label_tiles(task: _Task, is_artifact: NDArray[np.bool_]) -> list[LabelledPlace]:
+    """Label the tiles of a field by the area of the artifacts in them."""
+    pixel_size_um = task.config.pixel_size_um
+    (index,) = (field.index for field in task.well.fields if field.field_id == task.field_id)
+    places = []
+    for tile in plan_tiles(is_artifact.shape, core_px=max(1, round(TILE_UM / pixel_size_um)), halo_px=0):
+        n_px, (rows, columns) = int(is_artifact[tile.core].sum()), tile.core
+        # Rounded, because 2.52 um2 are 28 pixels of 0.3 um in decimals alone.
+        enough = n_px >= round(FEWEST_ARTIFACT_UM2 / pixel_size_um**2, 6)
+        label: Label = "clean" if not n_px else "artifact" if enough else "unsure"
+        box = Box(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        places.append(LabelledPlace(_plate_name(task.plate_number), task.well.name, index, label, box))
+    return places
 
 
 def _take(task: _Task, images: NDArray[np.uint16]) -> Iterator[tuple[PlaneIndex, NDArray[np.uint16]]]:
