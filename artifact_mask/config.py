@@ -17,7 +17,6 @@ from artifact_mask.metadata import FlatField, Harmony, NgffVersion
 Precision = Literal["float32", "bfloat16", "float16"]
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 ResNetStage = Literal["layer2", "layer3", "layer4"]
-Pooling = Literal["mean", "peak"]
 Weight = Literal["probability", "softmax-logit"]
 """What weighs a map of Score-CAM."""
 Fill = Literal["background", "zero"]
@@ -208,7 +207,6 @@ class TrainClassifierConfig(Frozen):
     last_stage: ResNetStage = Field(
         default="layer2", description="Stage after which it is cut; layer4 is the whole network."
     )
-    pooling: Pooling = Field(default="peak", description="`peak`, a smooth maximum, or `mean`, as published.")
     field_px: int = Field(default=576, ge=64, description="Side that whole fields are resampled to; tiles are not.")
     max_epochs: int = Field(default=150, ge=1, description="Passes over the training tiles, at most.")
     patience: int = Field(default=25, ge=1, description="Epochs without improvement after which training stops.")

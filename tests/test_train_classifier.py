@@ -42,7 +42,7 @@ from artifact_mask.workflows.train_classifier import train_classifier
 
 TILE = 64
 WELLS = ((2, 3), (2, 4), (2, 5), (3, 3), (3, 4), (3, 5))
-SPEC = ResNetSpec(name="resnet18", pooling="peak")
+SPEC = ResNetSpec(name="resnet18")
 
 
 class Notes(Silent):
@@ -529,7 +529,7 @@ def first_convolution(network):
 
 def test_a_classifier_of_ours_is_a_start(trained):
     given, _ = load_model(trained[0].model, ClassifierCard)
-    network, what = start_network(ResNetSpec(name="resnet18", pooling="mean"), str(trained[0].model), 0)
+    network, what = start_network(ResNetSpec(name="resnet18"), str(trained[0].model), 0)
     assert torch.equal(first_convolution(network), first_convolution(given))
     assert what == "the weights of mine.safetensors"
     with pytest.raises(ModelError, match="is a resnet18 cut after layer2; expected a resnet34"):

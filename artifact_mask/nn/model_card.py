@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from artifact_mask.config import Pooling, ResNetName, ResNetStage
+from artifact_mask.config import ResNetName, ResNetStage
 from artifact_mask.errors import ModelError
 from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
@@ -61,16 +61,13 @@ class Normalisation(Frozen):
 
 
 class ResNetSpec(Frozen):
-    """Architecture of the classifier: the first stages of a ResNet on one channel, pooling, two classes."""
+    """Architecture of the classifier: the first stages of a ResNet on one channel, an average, two classes."""
 
     kind: Literal["resnet"] = "resnet"
     name: ResNetName = "resnet50"
     """Which ResNet, as torchvision names it."""
     last_stage: ResNetStage = "layer2"
     """Stage after which it is cut; ``layer4`` is the whole network. Earlier stages have finer maps."""
-    pooling: Pooling = "mean"
-    """``mean`` averages the maps (published); ``peak`` is a smooth maximum of the score over positions, so that a small
-    object counts in a large tile."""
     clip: float = Field(default=5.0, gt=0)
     """Contrast is clipped to plus and minus this; with the default contrast unit -5 is black."""
 

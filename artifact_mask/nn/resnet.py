@@ -1,7 +1,5 @@
 """Build the classifier that tells tiles with artifacts from clean ones: a ResNet cut after one of its stages."""
 
-import math
-
 import torch
 import torchvision
 from torch import nn
@@ -11,8 +9,6 @@ from artifact_mask.nn.model_card import ResNetSpec
 CLEAN, ARTIFACT = 0, 1
 """Classes, in the order of the logits."""
 
-_SHARPNESS = 6.0
-"""Of the smooth maximum: positions whose scores are within about a sixth of the highest count with it."""
 _STEM = ("conv1", "bn1", "relu", "maxpool")
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -34,7 +30,6 @@ class ArtifactResNet(nn.Module):
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.clip = spec.clip
-        self.pooling = spec.pooling
         whole = getattr(torchvision.models, spec.name)(weights=None)
         whole.conv1 = nn.Conv2d(1, whole.conv1.out_channels, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(whole.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -50,13 +45,8 @@ class ArtifactResNet(nn.Module):
 
     def judge(self, maps: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 2)`` from the last stage's maps ``(n, k, y, x)``."""
-        if self.pooling == "mean":
-            logits: torch.Tensor = self.fc(maps.mean(dim=(2, 3)))
-            return logits
-        scores = torch.einsum("nkyx,ck->ncyx", maps.float(), self.fc.weight.float()) + self.fc.bias[:, None, None]
-        margin = (scores[:, ARTIFACT] - scores[:, CLEAN]).flatten(1)
-        peak = (torch.logsumexp(_SHARPNESS * margin, dim=1) - math.log(margin.shape[1])) / _SHARPNESS
-        return torch.stack([-peak / 2, peak / 2], dim=1)
+        logits: torch.Tensor = self.fc(maps.mean(dim=(2, 3)))
+        return logits
 
     def _count_maps(self) -> int:
         last = [module for module in self.stages.modules() if isinstance(module, nn.BatchNorm2d)][-1]

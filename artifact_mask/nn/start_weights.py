@@ -80,7 +80,7 @@ def _from_default(network: ArtifactResNet, spec: ResNetSpec) -> tuple[ArtifactRe
 
 
 def _is_same(one: ResNetSpec, other: ResNetSpec) -> bool:
-    """Whether two architectures have the same tensors; pooling has none of its own."""
+    """Whether two architectures have the same tensors."""
     return (one.name, one.last_stage) == (other.name, other.last_stage)
 
 

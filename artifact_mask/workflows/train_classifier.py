@@ -114,7 +114,7 @@ def train_classifier(config: TrainClassifierConfig, progress: Progress | None = 
     from artifact_mask.nn.training_folder import prepare_folder, remove_folder
 
     progress, began = progress or Silent(), time.monotonic()
-    spec = ResNetSpec(name=config.network, last_stage=config.last_stage, pooling=config.pooling)
+    spec = ResNetSpec(name=config.network, last_stage=config.last_stage)
     network, start = start_network(spec, config.start, config.seed)
     tiles, form, checksum = _read(config, progress)
     is_held = _split(tiles, config)
@@ -217,7 +217,7 @@ def _digest(
     ]
     given = {
         "software": {name: version(name) for name in _PACKAGES} | {"artmask": __version__},
-        "network": [config.network, config.last_stage, config.pooling],
+        "network": [config.network, config.last_stage],
         "start": model_digest(start) if start.is_file() else config.start,
         "recipe": vars(recipe),
         "validation": config.validation,
