@@ -254,14 +254,17 @@ class ExplanationConfig(Frozen):
         description="Expected error of Score-CAM's map (1 - IoU) at which no more maps are scored; 0 scores them all.",
     )
     refinement: Refinement = Field(
-        default="edges-and-darkness",
+        default="edges",
         description="What sharpens the saliency: edges, darkness, edges-and-darkness, none, or published.",
     )
     cut: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default="otsu", description="Where the refined map is cut: `otsu`, or a fixed share of its range."
     )
-    check_objects: bool = Field(
-        default=True, description="Whether each object is shown to the classifier alone, and dropped if called clean."
+    object_threshold: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="Probability that an object must reach when the classifier sees it alone; 0 for no such check.",
     )
     reach_um: float = Field(
         default=9.0, ge=0, description="How far objects grow to their own edge, over dark pixels; 0 for not at all."

@@ -69,9 +69,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of the other packages
     if arguments.memory_of:
         classifier = Classifier.load(arguments.classifier, "cpu")
-        _engines(arguments, classifier, np.random.default_rng(0).normal(0, 1, (SIDE_PX, SIDE_PX)).astype(np.float32))[
-            arguments.memory_of
-        ]()
+        noise = np.random.default_rng(0).normal(0, 1, (SIDE_PX, SIDE_PX)).astype(np.float32)
+        _engines(arguments, classifier, noise)[arguments.memory_of]()
         # Not of getrusage, which counts the process that started this one.
         status = Path("/proc/self/status").read_text()
         print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
@@ -99,12 +98,12 @@ def main() -> None:
     )
 
     fast_s, fast_cpu_s, found, overlaps = _fast(classifier, fields, exact=not arguments.no_exact)
+    n_passes = [saliency.n_forwards for saliency in found]
     print(
-        f"fast (tolerance {FAST_TOLERANCE}): {np.mean(fast_s):.2f} s a field (worst {max(fast_s):.2f}), {np.mean(fast_cpu_s):.2f} s CPU, ",
-        end="",
+        f"fast (tolerance {FAST_TOLERANCE}): {np.mean(fast_s):.2f} s a field (worst {max(fast_s):.2f}), "
+        f"{np.mean(fast_cpu_s):.2f} s CPU, {np.mean(n_passes):.0f} passes (worst {max(n_passes)}), "
+        f"estimated error {np.mean([saliency.error for saliency in found]):.3f}"
     )
-    print(f"{np.mean([s.n_forwards for s in found]):.0f} passes (worst {max(s.n_forwards for s in found)}), ", end="")
-    print(f"estimated error {np.mean([s.error for s in found]):.3f}")
     for name in ("grad-cam", "torchcam"):
         print(
             f"{name} takes {n_maps * rates[name][0] / np.mean(fast_s):.0f} times as long, "

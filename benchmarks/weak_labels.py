@@ -60,7 +60,7 @@ class Judge:
     threshold: float
 
 
-PLAIN = {"check_objects": False, "reach_um": 0.0}
+PLAIN = {"object_threshold": 0.0, "reach_um": 0.0}
 VARIANTS = (
     Variant("published: edges, fixed cut", {"refinement": "published"}),
     Variant("saliency alone, Otsu", {"refinement": "none", **PLAIN}),

@@ -62,5 +62,6 @@ def test_scaling_page_shows_what_its_script_prints():
     assert [row for row in rows if row not in page] == []
 
 
-def test_default_model_is_small_enough_to_ship():
-    assert (ROOT / "artifact_mask" / "models" / "default-unet.safetensors").stat().st_size < 3_000_000
+@pytest.mark.parametrize(("name", "limit"), [("default-unet", 3_000_000), ("default-classifier", 6_000_000)])
+def test_default_models_are_small_enough_to_ship(name, limit):
+    assert (ROOT / "artifact_mask" / "models" / f"{name}.safetensors").stat().st_size < limit

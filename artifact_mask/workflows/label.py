@@ -45,7 +45,7 @@ class LabelParameters(PlaneParameters):
     tolerance: float
     refinement: Refinement
     cut: float | None
-    check_objects: bool
+    object_threshold: float
     reach_px: float
     min_object_px: int
 
@@ -106,7 +106,7 @@ def resolve(
         tolerance=config.tolerance,
         refinement=config.refinement,
         cut=of_refinement if config.cut == "otsu" else config.cut,
-        check_objects=config.check_objects,
+        object_threshold=config.object_threshold,
         reach_px=config.reach_um / planes.pixel_size_um,
         min_object_px=config.min_object_px,
     )

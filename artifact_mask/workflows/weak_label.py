@@ -37,7 +37,7 @@ class ExplanationParameters(Protocol):
 
     @property
     def threshold(self) -> float:
-        """Probability from which a tile, or an object alone, is artifact."""
+        """Probability from which a tile has an artifact."""
 
     @property
     def weight(self) -> Weight:
@@ -68,8 +68,8 @@ class ExplanationParameters(Protocol):
         """Share of the refined map's range; None for Otsu."""
 
     @property
-    def check_objects(self) -> bool:
-        """Whether objects are shown to the classifier alone."""
+    def object_threshold(self) -> float:
+        """Probability that an object shown alone must reach; 0 for no such check."""
 
     @property
     def min_object_px(self) -> int:
@@ -258,7 +258,9 @@ class Explainer:
             return refined > level
         above = (refined > level).astype(np.float32)
         objects = label_objects(above, threshold=0.5, min_object_px=parameters.min_object_px)
-        return self._check(tile, objects, refined, contrast, parameters) if parameters.check_objects else objects > 0
+        if not parameters.object_threshold:
+            return objects > 0
+        return self._check(tile, objects, refined, contrast, parameters.object_threshold)
 
     def _check(
         self,
@@ -266,7 +268,7 @@ class Explainer:
         objects: NDArray[np.int32],
         refined: Plane,
         contrast: Plane,
-        parameters: ExplanationParameters,
+        threshold: float,
     ) -> NDArray[np.bool_]:
         """Keep the objects that, shown alone, the classifier calls artifact."""
         if not objects.any():
@@ -274,7 +276,7 @@ class Explainer:
         peaks = [(refined[objects == number].max(), number) for number in range(1, int(objects.max()) + 1)]
         numbers = [number for _, number in sorted(peaks, reverse=True)[:MAX_CHECKED]]
         alone = np.stack([resample(isolate(contrast, objects == number), tile.pixels.shape) for number in numbers])
-        convincing = self.classifier.predict(alone) >= parameters.threshold
+        convincing = self.classifier.predict(alone) >= threshold
         return np.isin(objects, np.array(numbers)[convincing])
 
 

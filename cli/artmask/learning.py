@@ -20,7 +20,7 @@ Tolerance = Annotated[
 ]
 Refinement = Annotated[
     str | None,
-    typer.Option(help="edges, darkness, edges-and-darkness, none or published \\[default: edges-and-darkness]."),
+    typer.Option(help="edges, darkness, edges-and-darkness, none or published \\[default: edges]."),
 ]
 Cut = Annotated[str | None, typer.Option(help="`otsu`, or a share of the map's range \\[default: otsu].")]
 
