@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from artifact_mask.config import Precision
+from artifact_mask.config import ExplanationConfig, Precision
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.saliency import upsample
 from artifact_mask.kernels.scene import draw_scene
@@ -33,9 +33,10 @@ from artifact_mask.nn.classifier import Classifier
 from artifact_mask.nn.device import native_precision
 from artifact_mask.nn.model_card import ClassifierCard
 from artifact_mask.nn.resnet import ARTIFACT
-from artifact_mask.nn.score_cam import FAST_TOLERANCE, Saliency, ScoreCam, class_activation, mean_of_maps
+from artifact_mask.nn.score_cam import Saliency, ScoreCam, class_activation, mean_of_maps
 
 SIDE_PX = 576
+FAST_TOLERANCE = ExplanationConfig().tolerance
 Field = NDArray[np.float32]
 
 

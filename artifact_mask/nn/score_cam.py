@@ -17,8 +17,6 @@ from artifact_mask.nn.resnet import ARTIFACT, CLEAN
 _VISIBILITIES = (0.5, 1.0)
 _FORWARDS_OF_A_GRADIENT = 3
 _FIRST, _STEP = 16, 8
-FAST_TOLERANCE = 0.04
-"""Took the work of 35 forward passes for 512 maps, at an overlap of 0.98 with the exact map of real fields."""
 _TILES_PX = 600_000
 """Pixels of the tiles whose maps and covariances are held at once."""
 _SATURATED = 0.02
