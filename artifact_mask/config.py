@@ -260,11 +260,12 @@ class ExplanationConfig(Frozen):
     cut: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default="otsu", description="Where the refined map is cut: `otsu`, or a fixed share of its range."
     )
-    object_threshold: float = Field(
-        default=0.5,
+    object_threshold: float | None = Field(
+        default=None,
         ge=0,
         lt=1,
-        description="Probability that an object must reach when the classifier sees it alone; 0 for no such check.",
+        description="Probability that an object must reach when the classifier sees it alone; by default that of "
+        "tiles, and 0 for no such check.",
     )
     reach_um: float = Field(
         default=9.0, ge=0, description="How far objects grow to their own edge, over dark pixels; 0 for not at all."

@@ -94,11 +94,12 @@ def resolve(
 ) -> LabelParameters:
     """Fill in what a configuration leaves to the classifier and to the refinement."""
     of_refinement = PUBLISHED_CUT if config.refinement == "published" else None
+    threshold = config.threshold or card.threshold
     return LabelParameters(
         channel=planes.channel,
         scale=planes.scale,
         ngff=ngff,
-        threshold=config.threshold or card.threshold,
+        threshold=threshold,
         weight=config.weight,
         fill=config.fill,
         layer=config.layer,
@@ -106,7 +107,7 @@ def resolve(
         tolerance=config.tolerance,
         refinement=config.refinement,
         cut=of_refinement if config.cut == "otsu" else config.cut,
-        object_threshold=config.object_threshold,
+        object_threshold=threshold if config.object_threshold is None else config.object_threshold,
         reach_px=config.reach_um / planes.pixel_size_um,
         min_object_px=config.min_object_px,
     )
