@@ -20,8 +20,8 @@ from artifact_mask import (
 def main() -> None:
     """Simulate and ingest a small plate, label it with the classifier that artmask ships, and explain a field."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "artmask-weak-labels")
-    (measurement,) = simulate(SimulateConfig(dest=folder / "export", wells=2, fields=1, size=540))
-    plate = folder / "plate.zarr"
+    (measurement,) = simulate(SimulateConfig(dest=folder / "weak-labels", wells=2, fields=1, size=540))
+    plate = folder / "weak-labels.zarr"
     ingest(IngestConfig(exports=measurement, dest=plate))
 
     summary = label(LabelConfig(plates=plate))
