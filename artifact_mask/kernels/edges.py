@@ -9,9 +9,7 @@ DARKEST = 2.5
 background's light."""
 
 
-def edge_map(
-    image: NDArray[np.generic], *, dilation_px: int = 5, saturated: float = 0.001, dilations: int = 1
-) -> NDArray[np.float32]:
+def edge_map(image: NDArray[np.generic], *, dilation_px: int = 5, saturated: float = 0.001) -> NDArray[np.float32]:
     """Map the edges of a field: gradient magnitude, dilated, normalised.
 
     Parameters
@@ -23,8 +21,6 @@ def edge_map(
     saturated
         Share of the pixels, those with the strongest edges, that all become 1: a single bright crystal must not take
         the range from everything else. With 0 the strongest edge alone is 1, as published.
-    dilations
-        How often it is dilated.
 
     Returns
     -------
@@ -33,7 +29,7 @@ def edge_map(
 
     Notes
     -----
-    Depth of the neighbourhood: ``1 + dilations * (dilation_px // 2)`` pixels, apart from the normalisation, which is
+    Depth of the neighbourhood: ``1 + dilation_px // 2`` pixels, apart from the normalisation, which is
     over the whole image.
 
     References
@@ -49,8 +45,7 @@ def edge_map(
     """
     pixels = np.asarray(image, np.float32)
     magnitude = np.hypot(ndimage.sobel(pixels, axis=0), ndimage.sobel(pixels, axis=1))
-    for _ in range(dilations):
-        magnitude = ndimage.maximum_filter(magnitude, size=dilation_px)
+    magnitude = ndimage.maximum_filter(magnitude, size=dilation_px)
     low = magnitude.min()
     high = np.quantile(magnitude, 1 - saturated) if saturated else magnitude.max()
     if high <= low:

@@ -71,11 +71,6 @@ class ResNetSpec(Frozen):
     clip: float = Field(default=5.0, gt=0)
     """Contrast is clipped to plus and minus this; with the default contrast unit -5 is black."""
 
-    @property
-    def stride_px(self) -> int:
-        """Pixels a side that one position of the last maps stands for."""
-        return {"layer2": 8, "layer3": 16, "layer4": 32}[self.last_stage]
-
 
 class ModelCard(Frozen):
     """What every model says about itself."""

@@ -1,6 +1,5 @@
 """`artmask label`: label the artifacts of plates by what a classifier looked at."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,15 +13,13 @@ from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import write_labels
-from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.kernels.labels import object_areas
 from artifact_mask.kernels.saliency import PUBLISHED_CUT
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion
-from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, model_digest, read_card
-from artifact_mask.workflows.campaign import Model, PlannedStage, process_campaign
+from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
 from artifact_mask.workflows.ingest import read_ingest
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes
+from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
 from artifact_mask.workflows.planes import ChosenPlanes, Planes, choose_planes
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
@@ -71,21 +68,14 @@ def label(config: LabelConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
-    plates = find_plates(config.plates)
     classifier = config.classifier or default_classifier_path()
-    card, digest = read_card(classifier, ClassifierCard), model_digest(classifier)
-    placed = Model(f"{digest}-{uuid.uuid4().hex}", partial(_load_explainer, config.classifier))
-    progress.begin(LabelStage.name, sum(plates.values()))
-    return process_campaign(
-        [
-            PlannedStage(plate, n_fields, partial(_open_stage, plate, config, card, digest, placed.name, progress))
-            for plate, n_fields in plates.items()
-        ],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-        model=placed,
-        use_gpus=True,
+    card = read_card(classifier, ClassifierCard)
+
+    def open_stage(root: Location, digest: str, model_name: str) -> LabelStage:
+        return _open_stage(root, config, card, (digest, model_name), progress)
+
+    return process_plates(
+        LabelStage.name, config, classifier, partial(_load_explainer, config.classifier), open_stage, progress
     )
 
 
@@ -142,7 +132,7 @@ class LabelStage(PlaneStage[LabelParameters]):
 
 
 def _open_stage(
-    root: Location, config: LabelConfig, card: ClassifierCard, digest: str, model_name: str, progress: Progress
+    root: Location, config: LabelConfig, card: ClassifierCard, model: tuple[str, str], progress: Progress
 ) -> LabelStage:
     stored, ingested = read_ingest(root)
     chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress)
@@ -153,8 +143,7 @@ def _open_stage(
         stored.ngff,
         ingested,
         stored.ingest_digest,
-        digest,
-        model_name,
+        *model,
         parameters,
         config.fields_per_unit,
         progress,

@@ -1,24 +1,30 @@
 """What `run` and `label` have in common: a model that looks at one channel's planes, on every field of a plate."""
 
+import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
 from artifact_mask import __version__
+from artifact_mask.config import LabelConfig, RunConfig
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.pipeline import overlap
 from artifact_mask.engine.placement import worker_threads
 from artifact_mask.engine.retry import retry
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
-from artifact_mask.workflows.campaign import Stage
+from artifact_mask.nn.model_card import model_digest
+from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.planes import Planes, read_planes
+from artifact_mask.workflows.progress import Progress, Summary
 from artifact_mask.workflows.tabulate import read_other_stages, tabulate_fields, tabulate_wells
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
@@ -114,6 +120,48 @@ class PlaneStage(Stage, Generic[Parameters]):
         others = read_other_stages(self.plate, self.content, self.ingest_digest, besides=self.name)
         fields = tabulate_fields(self.content, self.ingested, *others, {**records, **skipped})
         return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
+
+
+def process_plates(
+    stage: str,
+    config: RunConfig | LabelConfig,
+    model: Path,
+    load: Callable[[], Any],
+    open_stage: Callable[[Location, str, str], Stage],
+    progress: Progress,
+) -> Summary:
+    """Take the plates of a configuration through a stage, with a model that each worker loads once.
+
+    Parameters
+    ----------
+    stage
+        Its name.
+    config
+        Names the plates and the cluster.
+    model
+        File, of which the result depends.
+    load
+        Loads it, on a worker.
+    open_stage
+        Takes a plate, the model's digest, and the name by which tasks find the model.
+    progress
+        Listener.
+    """
+    plates = find_plates(config.plates)
+    digest = model_digest(model)
+    placed = Model(f"{digest}-{uuid.uuid4().hex}", load)
+    progress.begin(stage, sum(plates.values()))
+    return process_campaign(
+        [
+            PlannedStage(plate, n_fields, partial(open_stage, plate, digest, placed.name))
+            for plate, n_fields in plates.items()
+        ],
+        config=config.model_dump(mode="json"),
+        cluster=config.cluster,
+        progress=progress,
+        model=placed,
+        use_gpus=True,
+    )
 
 
 class PlaneWork(Generic[Parameters, Computed]):

@@ -1,6 +1,5 @@
 """`artmask run`: find the artifacts of a plate, mask them, measure."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +14,14 @@ from artifact_mask.engine.journal import Journal, Unit
 from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import write_labels, write_masked
-from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey
-from artifact_mask.nn.model_card import UNetCard, default_model_path, model_digest, read_card
-from artifact_mask.workflows.campaign import Model, PlannedStage, process_campaign
+from artifact_mask.nn.model_card import UNetCard, default_model_path, read_card
 from artifact_mask.workflows.ingest import read_ingest
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes
+from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
 from artifact_mask.workflows.planes import Planes, choose_planes, resample, scaled_shape
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
@@ -65,22 +62,13 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
-    plates = find_plates(config.plates)
     model = config.model or default_model_path()
-    card, digest = read_card(model, UNetCard), model_digest(model)
-    placed = Model(f"{digest}-{uuid.uuid4().hex}", partial(_load_segmenter, config.model))
-    progress.begin(RunStage.name, sum(plates.values()))
-    return process_campaign(
-        [
-            PlannedStage(plate, n_fields, partial(_open_stage, plate, config, card, digest, placed.name, progress))
-            for plate, n_fields in plates.items()
-        ],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-        model=placed,
-        use_gpus=True,
-    )
+    card = read_card(model, UNetCard)
+
+    def open_stage(root: Location, digest: str, model_name: str) -> RunStage:
+        return _open_stage(root, config, card, (digest, model_name), progress)
+
+    return process_plates(RunStage.name, config, model, partial(_load_segmenter, config.model), open_stage, progress)
 
 
 @dataclass(frozen=True)
@@ -99,7 +87,7 @@ class RunStage(PlaneStage[_Parameters]):
 
 
 def _open_stage(
-    root: Location, config: RunConfig, card: UNetCard, digest: str, model_name: str, progress: Progress
+    root: Location, config: RunConfig, card: UNetCard, model: tuple[str, str], progress: Progress
 ) -> RunStage:
     stored, ingested = read_ingest(root)
     parameters = {
@@ -119,8 +107,7 @@ def _open_stage(
         stored.ngff,
         ingested,
         stored.ingest_digest,
-        digest,
-        model_name,
+        *model,
         parameters,
         config.fields_per_unit,
     )
