@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from artifact_mask.config import (
         ClusterConfig,
+        CorrectConfig,
+        EvaluateConfig,
         ExplainConfig,
         IngestConfig,
         LabelConfig,
@@ -13,9 +15,12 @@ if TYPE_CHECKING:
         RunConfig,
         SimulateConfig,
         TrainClassifierConfig,
+        TrainUNetConfig,
         VerifyConfig,
     )
     from artifact_mask.errors import ArtmaskError
+    from artifact_mask.workflows.correct import correct
+    from artifact_mask.workflows.evaluate import Evaluation, evaluate
     from artifact_mask.workflows.explain import explain
     from artifact_mask.workflows.ingest import ingest
     from artifact_mask.workflows.label import label
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from artifact_mask.workflows.simulate import simulate
     from artifact_mask.workflows.status import StageStatus, read_status
     from artifact_mask.workflows.train_classifier import train_classifier
+    from artifact_mask.workflows.train_unet import train_unet
     from artifact_mask.workflows.verify import verify
 
 __version__ = "0.1.0"
@@ -32,6 +38,9 @@ __version__ = "0.1.0"
 __all__ = [
     "ArtmaskError",
     "ClusterConfig",
+    "CorrectConfig",
+    "EvaluateConfig",
+    "Evaluation",
     "ExplainConfig",
     "IngestConfig",
     "LabelConfig",
@@ -41,8 +50,11 @@ __all__ = [
     "StageStatus",
     "Summary",
     "TrainClassifierConfig",
+    "TrainUNetConfig",
     "VerifyConfig",
     "__version__",
+    "correct",
+    "evaluate",
     "explain",
     "ingest",
     "label",
@@ -50,6 +62,7 @@ __all__ = [
     "run",
     "simulate",
     "train_classifier",
+    "train_unet",
     "verify",
     "write_label_sheet",
 ]
@@ -57,6 +70,9 @@ __all__ = [
 _HOMES = {
     "ArtmaskError": "errors",
     "ClusterConfig": "config",
+    "CorrectConfig": "config",
+    "EvaluateConfig": "config",
+    "Evaluation": "workflows.evaluate",
     "ExplainConfig": "config",
     "IngestConfig": "config",
     "LabelConfig": "config",
@@ -66,7 +82,10 @@ _HOMES = {
     "StageStatus": "workflows.status",
     "Summary": "workflows.progress",
     "TrainClassifierConfig": "config",
+    "TrainUNetConfig": "config",
     "VerifyConfig": "config",
+    "correct": "workflows.correct",
+    "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
     "ingest": "workflows.ingest",
     "label": "workflows.label",
@@ -74,6 +93,7 @@ _HOMES = {
     "run": "workflows.run",
     "simulate": "workflows.simulate",
     "train_classifier": "workflows.train_classifier",
+    "train_unet": "workflows.train_unet",
     "verify": "workflows.verify",
     "write_label_sheet": "workflows.label_sheet",
 }

@@ -17,6 +17,9 @@ from artifact_mask.metadata import FlatField, Harmony, NgffVersion
 Precision = Literal["float32", "bfloat16", "float16"]
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 ResNetStage = Literal["layer2", "layer3", "layer4"]
+ShippedUNet = Literal["weak", "supervised"]
+"""U-Nets that artmask ships: one that saw no mask of a real field, and one that did."""
+UNetPreset = Literal["light", "wide", "published", "resnet18", "resnet34", "resnet50"]
 Weight = Literal["probability", "softmax-logit"]
 """What weighs a map of Score-CAM."""
 Fill = Literal["background", "zero"]
@@ -116,6 +119,15 @@ Places = Annotated[
 """One plate or folder, or several."""
 
 
+STAGE_LABELS = ("artifacts", "weak")
+"""Label images that `run` and `label` write, and write again; all others are a person's own."""
+
+
+def _split_names(given: Any) -> Any:
+    """Names in one text, with commas between them."""
+    return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
+
 class IngestConfig(Frozen):
     """From exports of Harmony to OME-Zarr plates."""
 
@@ -150,8 +162,10 @@ class RunConfig(Frozen):
     channel: str | None = Field(
         default=None, description="Name of the channel to segment; by default the brightfield one."
     )
-    model: LocalPath | None = Field(
-        default=None, description="Model file (safetensors); by default the one that artmask ships."
+    model: ShippedUNet | LocalPath | None = Field(
+        default=None,
+        description="Model file (safetensors), or `weak` or `supervised` for one that artmask ships; by default the "
+        "better of these.",
     )
     threshold: float | None = Field(
         default=None,
@@ -161,6 +175,11 @@ class RunConfig(Frozen):
     )
     min_object_px: int | None = Field(
         default=None, ge=1, description="Objects of fewer pixels are dropped; by default the model's own."
+    )
+    reach_um: float | None = Field(
+        default=None,
+        ge=0,
+        description="How far objects grow over dark pixels to their own edge, in um; by default the model's own.",
     )
     stain_threshold_od: float = Field(
         default=0.08, gt=0, description="Optical density from which a pixel counts as stained."
@@ -221,6 +240,100 @@ class TrainClassifierConfig(Frozen):
         default=None, description="float32, bfloat16 or float16; by default the fastest that the machine computes well."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the split, the order and the augmentation.")
+    licence: str = Field(
+        default="NOASSERTION",
+        min_length=1,
+        description="SPDX identifier of the weights' licence, for the model's card.",
+    )
+
+
+class TrainUNetConfig(Frozen):
+    """Teach a U-Net which pixels of fields are artifacts."""
+
+    places: Places = Field(
+        min_length=1,
+        description="Plates that `artmask ingest` wrote, folders of plates, or folders with images/ and masks/.",
+    )
+    dest: LocalPath = Field(description="Model to write, such as unet.safetensors; a report lies beside it.")
+    labels: Annotated[tuple[str, ...], BeforeValidator(_split_names)] = Field(
+        default=("weak",),
+        min_length=1,
+        description="Label images to learn from; of each field the first that it has, such as `corrected,weak`.",
+    )
+    masks: LocalPath | None = Field(
+        default=None, description="Folder of masks or outlines for fields of the plates, instead of label images."
+    )
+    ignore: int | None = Field(default=None, description="Value of pixels in labels and masks to learn nothing from.")
+    channel: str | None = Field(default=None, description="Name of the channel; by default the brightfield one.")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="Pixel size of TIFFs, in micrometre.")
+    preset: UNetPreset = Field(
+        default="light", description="The network: light, wide, published, or one with the encoder of a ResNet."
+    )
+    start: str = Field(
+        default="scratch",
+        description="Weights to start from: `scratch`, `weak` or `supervised` (those of artmask), or a U-Net's "
+        "file; its architecture and pixel size are kept.",
+    )
+    encoder_start: str = Field(
+        default="scratch",
+        description="Weights of a ResNet encoder: `scratch`, `imagenet` (downloaded), or a file of torchvision.",
+    )
+    model_pixel_size_um: float | None = Field(
+        default=None, gt=0, description="Pixel size that the network works at; by default that of the first field."
+    )
+    known: LocalPath | None = Field(
+        default=None,
+        description="Table of `artmask label-sheet`: what a person called clean is background, whatever labels say.",
+    )
+    rounds: int | None = Field(
+        default=None,
+        ge=1,
+        le=9,
+        description="Trainings in a row; after each, labels made by a program that the network contradicts are left "
+        "out of the next. By default 2 where there are such labels, else 1.",
+    )
+    simulated: int = Field(
+        default=0, ge=0, le=999, description="Simulated fields to learn from beside the others, an eighth of the crops."
+    )
+    drawn: float = Field(
+        default=0.35,
+        ge=0,
+        lt=1,
+        description="Share of the crops with shadows, well edges, debris and stain drawn in (brightfield alone).",
+    )
+    crop_px: int = Field(default=256, ge=64, description="Side of a crop, in pixels of the network.")
+    max_epochs: int = Field(default=60, ge=1, description="Passes over the fields in a round, at most.")
+    patience: int = Field(default=15, ge=1, description="Epochs without improvement after which a round stops.")
+    batch_size: int = Field(default=16, ge=2, description="Crops in one step.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="At the start of a round; by default 3e-3, and 1e-3 from trained weights on."
+    )
+    validation: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="Share of the fields kept back, in whole wells, to stop in time, to choose the threshold, and for "
+        "the report; with 0 all is learnt from, and training takes all its epochs.",
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability from which a pixel is an artifact; by default chosen."
+    )
+    min_object_px: int | None = Field(
+        default=None, ge=1, description="Objects of fewer pixels of the network are dropped; by default chosen."
+    )
+    large_threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="The same for large objects, where nothing is held out to choose it on."
+    )
+    reach_um: float = Field(
+        default=9.0, ge=0, description="How far objects grow over dark pixels to their own edge; 0 for not at all."
+    )
+    precision: Precision | None = Field(
+        default=None, description="float32, bfloat16 or float16; by default the fastest that the machine computes well."
+    )
+    devices: int | None = Field(
+        default=None, ge=1, description="Processes, each with a GPU; by default as many as the fields are worth."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the split, the first weights and the augmentation.")
     licence: str = Field(
         default="NOASSERTION",
         min_length=1,
@@ -290,6 +403,76 @@ class ExplainConfig(ExplanationConfig):
     well: str = Field(description="Name of the well, such as B03.")
     field: int = Field(default=0, ge=0, description="Index of the field, as in the tables.")
     dest: LocalPath = Field(default=Path("explanation.png"), description="Picture to write.")
+
+
+class CorrectConfig(Frozen):
+    """Copy labels for a person to edit, or bring edited masks back."""
+
+    plates: Places = Field(min_length=1, description="Plates that `artmask ingest` wrote, or folders of such plates.")
+    source: str = Field(default="artifacts", min_length=1, description="Label image to copy.")
+    to: str = Field(
+        default="corrected", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Label image to write, for editing."
+    )
+    wells: Annotated[tuple[str, ...], BeforeValidator(_split_names)] = Field(
+        default=(), description="Names of wells, such as B02,B03; by default all."
+    )
+    fields: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fields to copy of each plate, those with most artifact, from all wells in turn; by default all.",
+    )
+    masks: LocalPath | None = Field(
+        default=None, description="Folder with edited masks (TIFF, PNG, ImageJ ROIs, GeoJSON) to bring in instead."
+    )
+    ignore: int | None = Field(default=None, description="Value of pixels in masks to learn nothing from.")
+    channel: str | None = Field(
+        default=None, description="Name of the channel that masks were drawn on; by default the brightfield one."
+    )
+    overwrite: bool = Field(default=False, description="Whether to replace labels that have been edited.")
+
+    @model_validator(mode="after")
+    def _keeps_results(self) -> "CorrectConfig":
+        if self.to in (*STAGE_LABELS, self.source):
+            raise ValueError(
+                f"`to` is {self.to!r}, a label image that stays as it is; give a name of your own, such as corrected"
+            )
+        return self
+
+
+class EvaluateConfig(Frozen):
+    """Compare predicted artifacts with true ones."""
+
+    prediction: ShippedUNet | StoreLocation = Field(
+        description="Plate or folder of plates with predicted labels, a folder of masks or probabilities (PNG, TIFF, "
+        "NPY), or a U-Net (safetensors, or `weak` or `supervised`), which is applied to the images of the truth."
+    )
+    truth: Places = Field(
+        min_length=1,
+        description="Plates with true labels, folders of plates, folders with TIFFs in images/ and masks/, or a folder "
+        "of masks.",
+    )
+    dest: LocalPath = Field(default=Path("evaluation"), validate_default=True, description="Folder to write into.")
+    prediction_label: str = Field(default="artifacts", min_length=1, description="Predicted label image of plates.")
+    truth_label: str = Field(default="corrected", min_length=1, description="True label image of plates.")
+    masks: LocalPath | None = Field(
+        default=None, description="Folder of masks or outlines for fields of the true plates, instead of label images."
+    )
+    ignore: int | None = Field(
+        default=None, description="Value of pixels of the truth that are left out; -1 where none is."
+    )
+    ring_px: int = Field(
+        default=10,
+        ge=0,
+        description="Tolerant scores leave out the background within this distance of a true artifact.",
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability from which a pixel is an artifact; by default the model's."
+    )
+    min_object_px: int | None = Field(
+        default=None, ge=1, description="Predicted objects of fewer pixels are dropped; by default the model's."
+    )
+    channel: str | None = Field(default=None, description="Name of the channel; by default the brightfield one.")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="Pixel size of TIFFs, in micrometre.")
 
 
 class VerifyConfig(Frozen):

@@ -1,5 +1,6 @@
 """Where a plate is: a path of this machine, or a URL of an object store such as ``s3://bucket/plate.zarr``."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,17 @@ def to_location(place: str | Location) -> Location:
 def read_bytes(file: Location) -> bytes:
     """Read a file with a single request: UPath's own method asks for the size first."""
     return file.read_bytes() if isinstance(file, Path) else bytes(file.fs.cat_file(file.path))
+
+
+def list_folders(folder: Location) -> list[str]:
+    """Names of the folders in a folder, sorted; none if it is not there."""
+    try:
+        if isinstance(folder, Path):
+            return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        listed = folder.fs.ls(folder.path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in listed if entry["type"] == "directory")
 
 
 def require_reachable(place: Location) -> None:

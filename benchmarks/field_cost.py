@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes, write_field, write_labels, write_masked
+from artifact_mask.kernels.familiarity import describe_field
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
@@ -109,6 +110,7 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
     card = segmenter.card
     labels = clock("label", label_objects, probability, threshold=card.threshold, min_object_px=card.min_object_px)
     mask = clock("measure", _measure_field, pixels, background, labels)
+    clock("describe", describe_field, contrast, mask)
     masked = clock("mask", fill_with_median, pixels, mask)
     clock("write labels", write_labels, files, target, ACQUISITION, field, [((0, 0), labels)], name="artifacts")
     clock("write masked", write_masked, files, target, ACQUISITION, field, 0, [((0, 0, 0), masked)])

@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact_mask.config import ExplanationConfig
+from artifact_mask.kernels.agreement import pool
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.split import fold_groups, split_groups
@@ -32,12 +33,10 @@ from artifact_mask.nn.resnet import build_classifier
 from artifact_mask.workflows.label import LabelParameters, resolve
 from artifact_mask.workflows.planes import ChosenPlanes
 from artifact_mask.workflows.weak_label import Explainer, Look
-from training.choose_threshold import GoldField, scores
-from training.train_default_unet import read_fields
+from benchmarks.gold import RING_PX, GoldField, make_gold, read_gold, well_of
 
 TILE_PX = 270
 PIXEL_SIZE_UM = 0.3
-RING_PX = 10
 STRICT_IGNORE_PX = 20
 """A clean tile with as many pixels that the annotator left open is not judged."""
 
@@ -88,9 +87,8 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=8)
     args = parser.parse_args()
 
-    labelled = read_fields(args.images, args.masks)
-    fields = {stem: field.contrast for stem, field in labelled.items()}
-    gold = {stem: GoldField(field.classes) for stem, field in labelled.items()}
+    gold = read_gold(args.images, args.masks)
+    fields = {stem: field.contrast for stem, field in gold.items()}
     tiles = read_tiles(args.tiles)
     args.work.mkdir(parents=True, exist_ok=True)
     tiles["fold"] = tiles["well"].map(share_out(tiles, args.work / "folds.csv", args.folds))
@@ -117,7 +115,7 @@ def main() -> None:
 def read_tiles(path: Path) -> pd.DataFrame:
     """Read the tiles; ``strict`` are those whose label is beyond doubt."""
     tiles = pd.read_csv(path)
-    tiles["well"] = tiles["stem"].str[:6]
+    tiles["well"] = tiles["stem"].map(well_of)
     tiles["artifact"] = (tiles["label"] == "artifact").astype(int)
     tiles["strict"] = (tiles["artifact"] == 1) | (tiles["px_ignore"] < STRICT_IGNORE_PX)
     return tiles
@@ -147,7 +145,7 @@ def train_fold(path: Path, others: pd.DataFrame, fields: Fields, args: argparse.
     network = load_model(args.start, ClassifierCard)[0].train() if args.start else build_classifier(ResNetSpec())
     began = time.perf_counter()
     fitted = fit_classifier(network, *samples, Recipe(max_epochs=args.epochs), tell=print)
-    print(f"{path.stem}: {len(fitted.epochs)} epochs in {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"{path.stem}: {len(fitted.course.epochs)} epochs in {time.perf_counter() - began:.0f} s", flush=True)
     card = ClassifierCard(
         name=path.stem,
         version="1",
@@ -207,12 +205,12 @@ def print_labels(name: str, fields: Fields, gold: Mapping[str, GoldField], judge
             for stem, contrast in fields.items():
                 parameters = parameters_of(judges[stem], saliency, variant.options)
                 labels = judges[stem].explainer.label(contrast, looks[stem], parameters).labels
-                counts.append(gold[stem].count(labels > 0, "debris", RING_PX))
-            found = scores(counts)
+                counts.append(gold[stem].truths["debris"].count(labels > 0, ring_px=RING_PX))
+            found = pool(counts)
             print(
-                f"| {saliency} | {variant.name} | {found['precision']:.3f} | {found['recall']:.3f} | "
-                f"**{found['f1']:.3f}** | {found['objects_found']} of {found['objects']} | "
-                f"{found['false_objects_per_field']:.1f} |",
+                f"| {saliency} | {variant.name} | {found.artifact.precision:.3f} | {found.artifact.recall:.3f} | "
+                f"**{found.artifact.f1:.3f}** | {found.n_found} of {found.n_objects} | "
+                f"{found.n_false_objects / len(counts):.1f} |",
                 flush=True,
             )
         n_forwards = sum(found.n_forwards for look in looks.values() for found in look.saliencies) / len(fields)
@@ -227,13 +225,12 @@ def parameters_of(judge: Judge, saliency: str, options: Mapping[str, object]) ->
 
 def draw_fields(n: int) -> tuple[dict[str, NDArray[np.float32]], dict[str, GoldField]]:
     """Draw simulated fields and their truth."""
-    fields, gold = {}, {}
+    gold = {}
     for number in range(n):
         scene = draw_scene((1080, 1080), seed=(4711, number), dose=number / n)
-        image = scene.image[0]
-        fields[f"simulated{number}"] = normalise_by_background(image, estimate_background(image))
-        gold[f"simulated{number}"] = GoldField(scene.artifacts)
-    return fields, gold
+        contrast = normalise_by_background(scene.image[0], estimate_background(scene.image[0]))
+        gold[f"simulated{number}"] = make_gold(contrast, scene.artifacts)
+    return {name: field.contrast for name, field in gold.items()}, gold
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from artifact_mask.nn.model_card import (
     ResNetSpec,
     UNetCard,
     UNetSpec,
-    default_model_path,
+    find_unet,
     model_digest,
     read_card,
 )
@@ -26,7 +26,7 @@ from artifact_mask.nn.unet import build_unet
 
 READ_CARD, LOAD_MODEL = partial(read_card, kind=UNetCard), partial(load_model, kind=UNetCard)
 
-SMALL = UNetSpec(features=(4, 4, 4, 4, 4, 4))
+SMALL = UNetSpec(encoder=(4,) * 5, decoder=(4,) * 4)
 
 
 def card_of(spec=SMALL, **changes):
@@ -86,8 +86,8 @@ def test_the_digest_is_the_sha256_of_the_file(tmp_path):
 
 def test_reading_a_card_needs_no_torch(model):
     code = (
-        "import sys; from artifact_mask.nn.model_card import UNetCard, read_card, model_digest, default_model_path; "
-        f"read_card({str(model)!r}, UNetCard); model_digest({str(model)!r}); default_model_path(); "
+        "import sys; from artifact_mask.nn.model_card import UNetCard, read_card, model_digest, find_unet; "
+        f"read_card({str(model)!r}, UNetCard); model_digest({str(model)!r}); find_unet(); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -191,7 +191,7 @@ def test_a_folder_that_is_not_there_is_a_storage_error(tmp_path, network):
 
 
 def test_the_default_model_loads_is_small_and_fits_the_normalisation():
-    path = default_model_path()
+    path = find_unet()
     assert path.stat().st_size < 3_000_000
     _, card = load_model(path, UNetCard)
     assert card.normalisation == Normalisation(contrast_unit=CONTRAST_UNIT)

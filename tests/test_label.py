@@ -14,7 +14,7 @@ from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.operetta_writer import write_plane
 from artifact_mask.io.tables import read_table
 from artifact_mask.kernels.saliency import PUBLISHED_CUT
-from artifact_mask.nn.model_card import default_model_path
+from artifact_mask.nn.model_card import find_unet
 from artifact_mask.workflows.explain import explain
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.label import label
@@ -157,7 +157,7 @@ def test_status_and_verify_know_of_labels(plate, classifier):
 
 def test_a_unet_is_no_classifier(plate):
     with pytest.raises(ModelError, match="is a U-Net; expected a classifier"):
-        label_plate(plate, default_model_path())
+        label_plate(plate, find_unet())
 
 
 def test_an_unknown_layer_is_an_error_that_names_the_known_ones(plate, classifier):

@@ -62,6 +62,8 @@ def test_scaling_page_shows_what_its_script_prints():
     assert [row for row in rows if row not in page] == []
 
 
-@pytest.mark.parametrize(("name", "limit"), [("default-unet", 3_000_000), ("default-classifier", 6_000_000)])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("weak-unet", 3_000_000), ("supervised-unet", 3_000_000), ("default-classifier", 6_000_000)]
+)
 def test_default_models_are_small_enough_to_ship(name, limit):
     assert (ROOT / "artifact_mask" / "models" / f"{name}.safetensors").stat().st_size < limit

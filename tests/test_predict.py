@@ -7,7 +7,7 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.nn import predict
 from artifact_mask.nn.checkpoint import load_model
-from artifact_mask.nn.model_card import UNetCard, UNetSpec, default_model_path
+from artifact_mask.nn.model_card import UNetCard, UNetSpec, find_unet
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.nn.unet import build_unet
 
@@ -66,7 +66,7 @@ def test_predicting_twice_gives_the_same_bytes_and_leaves_the_input_alone(segmen
 
 def test_folding_batch_norms_changes_nothing(segmenter):
     fields = drawn_field(256, 256)
-    network, _ = load_model(default_model_path(), UNetCard)
+    network, _ = load_model(find_unet(), UNetCard)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in segmenter.network.modules())
     with torch.inference_mode():
         expected = torch.sigmoid(network(torch.from_numpy(fields)[:, None]))[:, 0].numpy()
@@ -81,7 +81,7 @@ def test_half_the_precision_changes_little(segmenter):
 
 def test_no_pixel_beyond_the_receptive_radius_matters():
     torch.manual_seed(0)
-    spec = UNetSpec(features=(4, 4, 4, 4, 4, 4))
+    spec = UNetSpec(encoder=(4,) * 5, decoder=(4,) * 4)
     network = build_unet(spec).eval().double()
     field = torch.zeros(1, 1, 512, 544, dtype=torch.float64, requires_grad=True)
     row, column = 255, 271

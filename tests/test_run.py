@@ -26,7 +26,7 @@ from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_objects
-from artifact_mask.nn.model_card import UNetCard, default_model_path, read_card
+from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest
@@ -84,7 +84,7 @@ def _files(plate):
 
 def test_labels_are_what_the_model_finds(finished):
     folder = finished[0] / "B" / "2" / "0"
-    card = read_card(default_model_path(), UNetCard)
+    card = read_card(find_unet(), UNetCard)
     image = open_level(folder)[0, 0, 0]
     contrast = normalise_by_background(image, estimate_background(image))
     probability = Segmenter.load(device="cpu").predict(contrast[np.newaxis])[0]
@@ -299,9 +299,9 @@ def test_model_with_foreign_weights_ends_the_run_with_its_own_error(plate, tmp_p
     monkeypatch.setattr(campaign, "start_cluster", start_cluster)
     copy = _copy(plate, tmp_path)
     bad = tmp_path / "model.safetensors"
-    with default_model_path().open("rb") as file:
+    with find_unet().open("rb") as file:
         metadata = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
-    weights = load_file(default_model_path())
+    weights = load_file(find_unet())
     weights.pop(next(iter(weights)))
     save_file(weights, bad, metadata=metadata)
     with pytest.raises(ModelError):

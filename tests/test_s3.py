@@ -28,16 +28,19 @@ from object_store import (
 from upath import UPath
 
 from artifact_mask import location
-from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, VerifyConfig
+from artifact_mask.config import ClusterConfig, CorrectConfig, IngestConfig, RunConfig, VerifyConfig
 from artifact_mask.engine.cluster import start_cluster
 from artifact_mask.engine.journal import beside, hold_plate
 from artifact_mask.errors import ConfigError, LeaseError, PlateError, StorageError
 from artifact_mask.frozen import load_config
+from artifact_mask.io.label_images import list_labels
+from artifact_mask.io.ngff_check import check_field
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.io.tables import read_table
 from artifact_mask.location import Location, to_location
 from artifact_mask.workflows import campaign
+from artifact_mask.workflows.correct import correct
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.progress import Summary
 from artifact_mask.workflows.run import run
@@ -337,3 +340,17 @@ def test_a_lease_whose_answer_was_lost_is_ours(store: ObjectStore) -> None:
         assert lease.epoch == 1
         assert lease.is_held
     assert len(spoilt) == 1
+
+
+def test_labels_are_copied_for_a_person_to_edit(store: ObjectStore, on_disk: Path) -> None:
+    root = store.root("corrected/plate.zarr")
+    for name in (on_disk.name, on_disk.name + ".artmask"):
+        root.fs.put(f"{on_disk.with_name(name)}/", f"{root.with_name(name).path}/", recursive=True)
+    for n_written in (4, 4):  # what nobody has edited is copied again
+        summary = correct(CorrectConfig(plates=(root,)))
+        assert (summary.n_fields - summary.n_resumed, summary.failures) == (n_written, ())
+    field, same = root / "B/3/0", on_disk / "B/3/0"
+    copied = open_level(field / "labels" / "corrected")[...]
+    np.testing.assert_array_equal(copied, open_level(same / "labels" / "artifacts")[...])
+    assert list_labels(field) == ["artifacts", "corrected"]
+    assert check_field(field) == []

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from artifact_mask.kernels.edges import darkness_map, edge_map
-from artifact_mask.kernels.saliency import PUBLISHED_CUT, cut_level, grow_into_dark, isolate, upsample
+from artifact_mask.kernels.labels import grow_into_dark
+from artifact_mask.kernels.saliency import PUBLISHED_CUT, cut_level, isolate, upsample
 
 SMALL = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 IMAGES = hnp.arrays(np.float32, SMALL, elements=st.floats(-100, 100, width=32))

@@ -27,10 +27,10 @@ from artifact_mask.io.ome_zarr_plate import create_plate
 from artifact_mask.io.tiff_folders import list_labelled_tiffs
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.split import fold_groups
-from artifact_mask.nn import fit_classifier as fitting
-from artifact_mask.nn import start_weights
+from artifact_mask.nn import fitting, start_weights
 from artifact_mask.nn.checkpoint import load_model, save_model
 from artifact_mask.nn.classifier import Classifier
+from artifact_mask.nn.classifier_training import ClassifierTraining
 from artifact_mask.nn.fit_classifier import Recipe, Samples, fit_classifier, predict_samples
 from artifact_mask.nn.model_card import ClassifierCard, ResNetSpec
 from artifact_mask.nn.start_weights import start_network
@@ -273,17 +273,17 @@ def test_interrupted_and_resumed_is_as_good_as_at_one_go(one_thread, tmp_path):
     weights_after(QUICK, tmp_path)
     (tmp_path / "finished").unlink()
     resumed, found = weights_after(Recipe(**vars(QUICK) | {"max_epochs": 3}), tmp_path)
-    assert (resumed.n_resumed, len(resumed.epochs)) == (2, 3)
-    assert resumed.epochs[-1]["loss"] == pytest.approx(whole.epochs[-1]["loss"], rel=1e-4)
+    assert (resumed.course.n_resumed, len(resumed.course.epochs)) == (2, 3)
+    assert resumed.course.epochs[-1]["loss"] == pytest.approx(whole.course.epochs[-1]["loss"], rel=1e-4)
     torch.testing.assert_close(found, expected)
 
 
 def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
     first, weights = weights_after(QUICK, tmp_path)
-    monkeypatch.setattr(fitting, "_make_trainer", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(fitting, "_make_trainer", lambda *_, **__: pytest.fail("trained again"))
     second, again = weights_after(QUICK, tmp_path)
     assert torch.equal(weights, again)
-    assert (first.n_resumed, second.n_resumed) == (0, 2)
+    assert (first.course.n_resumed, second.course.n_resumed) == (0, 2)
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
@@ -293,7 +293,7 @@ def test_a_damaged_checkpoint_is_not_trusted(tmp_path, name):
     notes = []
     network = start_network(SPEC, "scratch", 0)[0]
     fitted = fit_classifier(network, samples(), samples(8, 1), QUICK, folder=tmp_path, tell=notes.append)
-    assert (fitted.n_resumed, len(fitted.epochs)) == (0, 2)
+    assert (fitted.course.n_resumed, len(fitted.course.epochs)) == (0, 2)
     assert "cannot be read" in notes[0]
 
 
@@ -301,7 +301,7 @@ def test_an_interrupt_comes_through(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.ClassifierTraining, "training_step", interrupt)
+    monkeypatch.setattr(ClassifierTraining, "training_step", interrupt)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         weights_after(QUICK)
@@ -310,9 +310,9 @@ def test_an_interrupt_comes_through(monkeypatch):
 
 def test_early_stopping_keeps_the_best_epoch():
     fitted, _ = weights_after(Recipe(max_epochs=40, patience=1, batch_size=8, learning_rate=1e-5, precision="float32"))
-    assert len(fitted.epochs) < 40
-    losses = [figures["loss_held_out"] for figures in fitted.epochs]
-    assert fitted.best_epoch == 1 + int(np.argmin(losses))
+    assert len(fitted.course.epochs) < 40
+    losses = [figures["loss_held_out"] for figures in fitted.course.epochs]
+    assert fitted.course.best_epoch == 1 + int(np.argmin(losses))
 
 
 def test_turned_predictions_are_averaged():
@@ -338,7 +338,7 @@ def test_diverging_is_an_error():
 @pytest.mark.slow
 def test_two_processes_train_one_network():
     fitted, _ = weights_after(Recipe(**vars(QUICK) | {"devices": 2, "batch_size": 4}))
-    assert [figures["epoch"] for figures in fitted.epochs] == [1, 2]
+    assert [figures["epoch"] for figures in fitted.course.epochs] == [1, 2]
     assert np.isfinite(fitted.probabilities).all()
 
 

@@ -4,7 +4,6 @@ yaozarrs' own check of a store takes several times as long, opens no private buc
 labels.
 """
 
-import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from artifact_mask.errors import PlateError
 from artifact_mask.io.layout import LAYOUTS, Layout, StoredArray
 from artifact_mask.io.zarr_group import Group, read_group
-from artifact_mask.location import Location, read_bytes
+from artifact_mask.location import Location, list_folders, read_bytes
 from artifact_mask.metadata import NgffVersion
 
 _READ_THREADS = 8
@@ -90,7 +89,7 @@ def check_field(folder: Location, *, ngff: NgffVersion | None = None) -> list[st
         masked = _check_image(folder / "masked", "masked", layouts, "Image")
         problems += masked.problems + _compare_levels("masked", masked.levels, image.levels)
     listed = _listed_labels(folder / "labels", image.layout, problems)
-    found = _folders_in(folder / "labels")
+    found = list_folders(folder / "labels")
     problems += [f"labels: {name} is listed and not there" for name in listed if name not in found]
     problems += [f"labels: {name} is there and not listed" for name in found if name not in listed]
     for name in listed:
@@ -247,13 +246,3 @@ def _read_all(files: Sequence[Location]) -> list[bytes | None]:
         return list(map(_read, files))
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         return list(pool.map(_read, files))
-
-
-def _folders_in(folder: Location) -> list[str]:
-    try:
-        if isinstance(folder, Path):
-            return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        listed = folder.fs.ls(folder.path, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in listed if entry["type"] == "directory")

@@ -15,6 +15,7 @@ from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
+from artifact_mask.config import STAGE_LABELS
 from artifact_mask.errors import PlateError
 from artifact_mask.io.chunk import INTENSITY, LABEL, PlaneCodec
 from artifact_mask.io.files import StagedFiles
@@ -23,7 +24,7 @@ from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.io.plane import create_array, read_plane, write_plane
 from artifact_mask.io.zarr_group import dump, read_group, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
-from artifact_mask.location import Location
+from artifact_mask.location import Location, list_folders
 from artifact_mask.metadata import Acquisition, Field, NgffVersion, PlaneIndex
 
 
@@ -121,11 +122,41 @@ def write_labels(
     t, _, z, y, x = acquisition.shape
     _write_levels(files, labels / name, (t, z, y, x), planes, _LABELS, layout)
     _write_documents(files, labels / name, describe_label(acquisition, field, name, ngff=ngff))
+    list_label(files, folder, name, ngff=ngff)
+
+
+def list_label(files: StagedFiles, folder: Location, name: str, *, ngff: NgffVersion = "0.5") -> None:
+    """Add a label image to those that the field's group ``labels`` lists, where tools look for them."""
+    layout, labels = LAYOUTS[ngff], folder / "labels"
     group = read_group(labels, [layout])
     listed = group.ome.get("labels", []) if group else []
     write_group(
         files, labels, layout, dump(layout.models.LabelsGroup(labels=sorted({*listed, name}))), {}, stamped=False
     )
+
+
+def find_own_labels(folder: Location, *, ngff: NgffVersion) -> list[str]:
+    """Label images of a field that no stage of artmask has written: a person's work, which nothing may remove."""
+    labels = folder / "labels"
+    names = [name for name in list_folders(labels) if name not in STAGE_LABELS]
+    return [name for name in names if read_group(labels / name, [LAYOUTS[ngff]]) is not None]
+
+
+def keep_own_labels(files: StagedFiles, folder: Location, *, ngff: NgffVersion) -> None:
+    """List a person's label images alone, where a field is written anew and others are about to be removed."""
+    names = find_own_labels(folder, ngff=ngff)
+    if names:
+        layout = LAYOUTS[ngff]
+        described = dump(layout.models.LabelsGroup(labels=sorted(names)))
+        write_group(files, folder / "labels", layout, described, {}, stamped=False)
+
+
+def folders_of_field(folder: Location, *, ngff: NgffVersion) -> list[Location]:
+    """Folders that belong to the images of a field: its own, or all in it but a person's labels."""
+    if not find_own_labels(folder, ngff=ngff):
+        return [folder]
+    rest = [folder / name for name in list_folders(folder) if name != "labels"]
+    return rest + [folder / "labels" / name for name in STAGE_LABELS]
 
 
 def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
@@ -177,11 +208,19 @@ def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":
     PlateError
         If it is not there.
     """
-    store = _open_store(folder / str(level))
+    array = find_array(folder / str(level))
+    if array is None:
+        raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again")
+    return array
+
+
+def find_array(folder: Location) -> "zarr.Array[Any] | None":
+    """Open an array for reading; None if there is none."""
+    store = _open_store(folder)
     for layout in LAYOUTS.values():
         with suppress(FileNotFoundError, NodeNotFoundError, ContainsArrayError):
             return zarr.open_array(store, mode="r", zarr_format=layout.zarr_format)
-    raise PlateError(f"{folder / str(level)} is not an array; run `artmask ingest` again")
+    return None
 
 
 def _open_store(folder: Location) -> Store:

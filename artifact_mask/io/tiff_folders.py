@@ -47,32 +47,57 @@ def list_labelled_tiffs(folder: Path) -> list[LabelledTiff]:
     ------
     ConfigError
         If one of the folders is missing, or has no TIFF.
-
-    Examples
-    --------
-    >>> _place("r02c03f07p01-ch1sk1fk1fl1"), _place("scan 5")
-    (('', 'B03', 7), ('', 'scan 5', 0))
     """
     found = []
     labels: tuple[Literal["clean", "artifact"], ...] = ("clean", "artifact")
     for label in labels:
         try:
-            paths = sorted((folder / label).iterdir())
+            tiffs = list_tiffs(folder / label)
         except OSError as error:
             raise ConfigError(
                 f"{folder / label} cannot be listed ({error.strerror or error}). Sort the images into the folders "
                 f"clean and artifact of {folder}, or give a table of labels (CSV)."
             ) from error
-        tiffs = [path for path in paths if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
         if not tiffs:
             raise ConfigError(f"{folder / label} has no TIFF (*.tif, *.tiff). Expected images of both kinds.")
-        found += [LabelledTiff(path, label, *_place(path.stem)) for path in tiffs]
+        found += [LabelledTiff(path, label, *find_place(path.stem)) for path in tiffs]
     return found
 
 
-def _place(stem: str) -> tuple[str, str, int]:
+def list_tiffs(folder: Path) -> list[Path]:
+    """TIFFs of a folder, by name.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be listed.
+    """
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def find_place(stem: str) -> tuple[str, str, int]:
+    """Plate, well and field of an image; one without Harmony's name is a well of its own, called by its name.
+
+    Examples
+    --------
+    >>> find_place("r02c03f07p01-ch1sk1fk1fl1"), find_place("scan 5")
+    (('', 'B03', 7), ('', 'scan 5', 0))
+    """
+    return parse_harmony_name(stem) or ("", stem, 0)
+
+
+def parse_harmony_name(stem: str) -> tuple[str, str, int] | None:
+    """Plate, well and FieldID that a name of Harmony says; None if it is none.
+
+    Examples
+    --------
+    >>> parse_harmony_name("Plate01_R02C03F07-corrected")
+    ('Plate01', 'B03', 7)
+    """
     match = _HARMONY.match(stem)
     if not match or not int(match["row"]) or not int(match["column"]):
-        return "", stem, 0
+        return None
     well = f"{row_name(int(match['row']))}{int(match['column']):02d}"
     return match["plate"].strip(" _-."), well, int(match["field"])

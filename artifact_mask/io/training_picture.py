@@ -46,41 +46,52 @@ def save_sheet(path: Path, tiles: Sequence[JudgedTile], heading: str) -> None:
     figure.savefig(path, dpi=100)
 
 
-def save_curves(
-    path: Path,
-    epochs: Sequence[dict[str, float]],
-    best_epoch: int,
-    roc: tuple[NDArray[np.float64], NDArray[np.float64]],
-    auc: float | None,
-) -> None:
-    """Save a PNG with the losses over the epochs, and the ROC curve of the held-out tiles.
+@dataclass(frozen=True)
+class Curve:
+    """How good a network is at all thresholds.
+
+    Attributes
+    ----------
+    x, y
+        ``(k,)``; empty where there is no curve.
+    xlabel, ylabel, title
+        What stands at the axes, and above.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    xlabel: str
+    ylabel: str
+    title: str
+
+
+def save_curves(path: Path, epochs: Sequence[dict[str, float]], best_epoch: int, curve: Curve, loss: str) -> None:
+    """Save a PNG with the losses over the epochs, and a curve of how good the network is.
 
     Parameters
     ----------
     path
         To write.
     epochs
-        Figures of each: ``epoch``, ``loss``, ``loss_held_out``.
+        Figures of each: ``loss``, and ``loss_held_out`` if anything was held out.
     best_epoch
-        Which is marked.
-    roc
-        False and true positive rate ``(k,)``; empty where there is no curve.
-    auc
-        Area under the curve; None where there is none.
+        Which is marked, counted from 1.
+    curve
+        Of the held-out samples.
+    loss
+        Name of the loss.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    numbers = [figures["epoch"] for figures in epochs]
+    numbers = range(1, len(epochs) + 1)
     left.plot(numbers, [figures["loss"] for figures in epochs], label="training")
-    left.plot(numbers, [figures["loss_held_out"] for figures in epochs], label="held-out wells")
+    if all("loss_held_out" in figures for figures in epochs):
+        left.plot(numbers, [figures["loss_held_out"] for figures in epochs], label="held-out wells")
     left.axvline(best_epoch, color="grey", linewidth=0.8, linestyle="--", label="kept")
-    left.set(xlabel="epoch", ylabel="cross-entropy")
+    left.set(xlabel="epoch", ylabel=loss)
     left.legend(frameon=False)
-    right.plot([0, 1], [0, 1], color="lightgrey", linewidth=0.8)
-    right.plot(*roc, drawstyle="steps-post")
-    right.set(
-        xlabel="clean tiles taken for artifacts", ylabel="artifacts found", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
-    )
-    right.set_title("one class alone: no curve" if auc is None else f"area under the curve {auc:.3f}", fontsize=10)
+    right.plot(curve.x, curve.y, drawstyle="steps-post")
+    right.set(xlabel=curve.xlabel, ylabel=curve.ylabel, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    right.set_title(curve.title, fontsize=10)
     figure.savefig(path, dpi=100)

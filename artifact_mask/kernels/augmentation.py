@@ -1,7 +1,10 @@
-"""Vary tiles for training: turned, under another light, and laid over each other."""
+"""Vary tiles for training: turned, under another light, out of focus, and laid over each other."""
+
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
 
@@ -10,6 +13,9 @@ _GAIN, _OFFSET = 0.15, 0.06
 _NOISE, _NOISE_CHANCE = 0.08, 0.3
 """Largest standard deviation of added noise, in units of contrast, and how often it is added."""
 _FAINTEST_OVERLAY = 0.5
+_SHADING = 0.04
+"""Largest standard deviation of the shading's nodes, in units of contrast."""
+_DEFOCUS_PX, _DEFOCUS_CHANCE = (0.4, 1.3), 0.25
 
 
 def augment_tile(
@@ -50,6 +56,28 @@ def relight(tile: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     if rng.random() < _NOISE_CHANCE:
         lit += rng.standard_normal(tile.shape, np.float32) * np.float32(rng.uniform(0, _NOISE))
     return np.ascontiguousarray(lit, np.float32)
+
+
+def shade(tile: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Vary the illumination of a tile ``(y, x)``: a smooth surface through 3 x 3 random nodes is added."""
+    nodes = rng.standard_normal((3, 3)) * rng.uniform(0, _SHADING)
+    rows, columns = (_smooth_interpolation(n) for n in tile.shape)
+    return tile + (rows @ nodes @ columns.T).astype(np.float32)
+
+
+def defocus(tile: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Blur some tiles ``(y, x)`` a little."""
+    if rng.random() >= _DEFOCUS_CHANCE:
+        return tile
+    blurred: NDArray[np.float32] = ndimage.gaussian_filter(tile, rng.uniform(*_DEFOCUS_PX))
+    return blurred
+
+
+@cache
+def _smooth_interpolation(n: int) -> NDArray[np.float64]:
+    """Matrix ``(n, 3)`` of the parabola through three nodes."""
+    x = np.linspace(-1, 1, n)
+    return np.stack([x * (x - 1) / 2, 1 - x**2, x * (x + 1) / 2], axis=1)
 
 
 def overlay(

@@ -1,5 +1,7 @@
 """From a probability map to labelled objects."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -7,6 +9,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 _Box = tuple[slice, slice]
+
+DARK = -0.6
+"""Contrast below which a pixel next to an artifact is taken for a part of it: an eighth darker than the background."""
+
+MOST_GROWTH, SLACK_PX = 3.0, 200
+"""An object may become so many times its size, and so many pixels more."""
 
 
 def label_objects(
@@ -54,6 +62,105 @@ def label_objects(
     return labels
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a probability map becomes objects.
+
+    Attributes
+    ----------
+    threshold
+        Probability from which on a pixel belongs to an object.
+    min_object_px
+        Objects of fewer pixels are dropped.
+    reach_px
+        How far objects then grow over dark pixels; 0 for not at all.
+    large_threshold, large_object_px
+        Probability from which on a pixel belongs to a large object, and pixels that make one large: a wide, faint
+        shadow is told by many pixels none of which would do alone. None for no such objects.
+    """
+
+    threshold: float
+    min_object_px: int
+    reach_px: float = 0.0
+    large_threshold: float | None = None
+    large_object_px: int = 1500
+
+
+def label_artifacts(probability: NDArray[np.float32], contrast: NDArray[np.float32], cut: Cut) -> NDArray[np.int32]:
+    """Cut a probability map into objects, grow them to their own dark edge, and add large, faint ones.
+
+    Parameters
+    ----------
+    probability, contrast
+        ``(y, x)``.
+    cut
+        How.
+
+    Returns
+    -------
+    NDArray[np.int32]
+        ``(y, x)``, as :func:`label_objects` numbers them.
+    """
+    labels = label_objects(probability, threshold=cut.threshold, min_object_px=cut.min_object_px)
+    mask = labels > 0
+    if cut.reach_px and mask.any():
+        mask = grow_into_dark(mask, contrast, reach_px=cut.reach_px)
+    if cut.large_threshold is not None:
+        large = label_objects(probability, threshold=cut.large_threshold, min_object_px=cut.large_object_px)
+        mask |= large > 0
+    # Objects that have met are one now.
+    return label_objects(mask.astype(np.float32), threshold=0.5, min_object_px=1)
+
+
+def grow_into_dark(
+    mask: NDArray[np.bool_], contrast: NDArray[np.float32], *, reach_px: float, darker_than: float = DARK
+) -> NDArray[np.bool_]:
+    """Grow objects to their own edge: over what is dark and connected with them, as far as ``reach_px``.
+
+    Parameters
+    ----------
+    mask
+        ``(y, x)``; objects to grow.
+    contrast
+        ``(y, x)``; 0 is background.
+    reach_px
+        Distance from an object, in pixels, beyond which nothing is added to it.
+    darker_than
+        Contrast below which a pixel may be added.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        ``(y, x)``; the mask and what was added, holes included.
+
+    Notes
+    -----
+    An object that would become several times its size has met something else that is dark, such as a stained cell, and
+    is left as it is.
+
+    Examples
+    --------
+    >>> mask = np.array([[False, True, False, False, False, False]])
+    >>> contrast = np.array([[0, -1, -1, -1, 0, -1]], np.float32)
+    >>> grow_into_dark(mask, contrast, reach_px=9).tolist()
+    [[False, True, True, True, False, False]]
+    """
+    grown = mask.copy()
+    if reach_px <= 0:
+        return grown
+    objects, _ = ndimage.label(mask, np.ones((3, 3)))
+    margin = int(np.ceil(reach_px)) + 1
+    for number, box in enumerate(ndimage.find_objects(objects), start=1):
+        window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
+        own = objects[window] == number
+        near = ndimage.distance_transform_edt(~own) <= reach_px
+        whole = ndimage.binary_propagation(own, mask=own | (near & (contrast[window] < darker_than)))
+        whole = ndimage.binary_fill_holes(whole)
+        if np.count_nonzero(whole) <= MOST_GROWTH * np.count_nonzero(own) + SLACK_PX:
+            grown[window] |= whole
+    return grown
+
+
 def object_areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """Area in pixels of the objects 1, 2 ... of a label image.
 
@@ -64,6 +171,18 @@ def object_areas(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """
     # Of the few pixels that are objects: np.bincount copies what it counts as 64 bits.
     return np.bincount(labels[labels > 0])[1:].astype(np.int64)
+
+
+def spare_number(labels: NDArray[np.int32], number: int) -> NDArray[np.int32]:
+    """Renumber the objects of a label image so that none has a number that means something else.
+
+    Examples
+    --------
+    >>> spare_number(np.array([0, 1, 2, 3], np.int32), 2).tolist()
+    [0, 1, 3, 4]
+    """
+    renumbered: NDArray[np.int32] = labels + (labels >= number).astype(np.int32)
+    return renumbered
 
 
 def _label_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[_Box]]:

@@ -9,12 +9,6 @@ from skimage.transform import resize
 PUBLISHED_CUT = 0.059
 """Share of the range at which the published code cuts: 0.15 of a grey value that had gone through a colour map."""
 
-DARK = -0.6
-"""Contrast below which a pixel next to an artifact is taken for a part of it: an eighth darker than the background."""
-
-MOST_GROWTH, SLACK_PX = 3.0, 200
-"""An object may become so many times its size, and so many pixels more."""
-
 
 def upsample(saliency: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Interpolate a coarse map ``(h, w)`` linearly to ``shape``, constant beyond the outermost cells' centres.
@@ -89,52 +83,3 @@ def isolate(
     visible = np.clip(1 - (distance - margin_px) / feather_px, 0, 1)
     shown: NDArray[np.float32] = (contrast * visible).astype(np.float32)
     return shown
-
-
-def grow_into_dark(
-    mask: NDArray[np.bool_], contrast: NDArray[np.float32], *, reach_px: float, darker_than: float = DARK
-) -> NDArray[np.bool_]:
-    """Grow objects to their own edge: over what is dark and connected with them, as far as ``reach_px``.
-
-    Parameters
-    ----------
-    mask
-        ``(y, x)``; objects to grow.
-    contrast
-        ``(y, x)``; 0 is background.
-    reach_px
-        Distance from an object, in pixels, beyond which nothing is added to it.
-    darker_than
-        Contrast below which a pixel may be added.
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        ``(y, x)``; the mask and what was added, holes included.
-
-    Notes
-    -----
-    An object that would become several times its size has met something else that is dark, such as a stained cell, and
-    is left as it is.
-
-    Examples
-    --------
-    >>> mask = np.array([[False, True, False, False, False, False]])
-    >>> contrast = np.array([[0, -1, -1, -1, 0, -1]], np.float32)
-    >>> grow_into_dark(mask, contrast, reach_px=9).tolist()
-    [[False, True, True, True, False, False]]
-    """
-    grown = mask.copy()
-    if reach_px <= 0:
-        return grown
-    objects, _ = ndimage.label(mask, np.ones((3, 3)))
-    margin = int(np.ceil(reach_px)) + 1
-    for number, box in enumerate(ndimage.find_objects(objects), start=1):
-        window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
-        own = objects[window] == number
-        near = ndimage.distance_transform_edt(~own) <= reach_px
-        whole = ndimage.binary_propagation(own, mask=own | (near & (contrast[window] < darker_than)))
-        whole = ndimage.binary_fill_holes(whole)
-        if np.count_nonzero(whole) <= MOST_GROWTH * np.count_nonzero(own) + SLACK_PX:
-            grown[window] |= whole
-    return grown

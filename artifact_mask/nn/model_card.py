@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from artifact_mask.config import ResNetName, ResNetStage
+from artifact_mask.config import ResNetName, ResNetStage, ShippedUNet, UNetPreset
 from artifact_mask.errors import ModelError
 from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
+from artifact_mask.kernels.labels import Cut
 
+DEFAULT_UNET: ShippedUNet = "supervised"
+"""The better one in cross-validation."""
 CARD_KEY = "artmask"
 """Where the card lies in the file's metadata. The only key there: several would be written in random order."""
 
@@ -26,14 +30,24 @@ class UNetSpec(Frozen):
     """Architecture of the U-Net: five levels on blocks of pixels."""
 
     kind: Literal["unet"] = "unet"
-    features: tuple[_Channels, _Channels, _Channels, _Channels, _Channels, _Channels] = (16, 24, 32, 64, 128, 16)
-    """Channels of the five levels, finest first, then of the last decoder stage."""
+    encoder: tuple[_Channels, _Channels, _Channels, _Channels, _Channels] | ResNetName = (16, 24, 32, 64, 128)
+    """Channels of the five levels, finest first; or the ResNet, as torchvision names it, that takes their place."""
+    decoder: tuple[_Channels, _Channels, _Channels, _Channels] = (64, 32, 24, 16)
+    """Channels of the four levels on the way up, coarsest first."""
     unshuffle: int = Field(default=2, ge=1, le=8)
-    """Side of the pixel blocks that become channels before the first convolution."""
+    """Side of the pixel blocks that become channels before the first convolution, and pixels again after the last."""
+    norm: Literal["batch", "none"] = "batch"
+    """What follows each 3x3 convolution."""
     negative_slope: float = Field(default=0.1, ge=0, le=1)
-    """Slope of the leaky rectifier below zero."""
+    """Slope of the rectifiers below zero."""
     clip: float = Field(default=5.0, gt=0)
     """Contrast is clipped to plus and minus this; with the default contrast unit -5 is black."""
+
+    @model_validator(mode="after")
+    def _resnet_halves(self) -> "UNetSpec":
+        if isinstance(self.encoder, str) and self.unshuffle != 2:
+            raise ValueError("a ResNet's first level has half of the pixels a side: unshuffle must be 2")
+        return self
 
     @property
     def stride_px(self) -> int:
@@ -47,8 +61,55 @@ class UNetSpec(Frozen):
         Two 3x3 convolutions a level reach two cells of that level, once on the way down and, but for the deepest
         level, once on the way up; poolings and transposed convolutions add at most one cell of the deepest level.
         """
-        n_cells: int = sum(2 << level for level in [*range(_N_POOLINGS + 1), *range(_N_POOLINGS)])
-        return n_cells * self.unshuffle + self.stride_px - 1
+        up = sum(2 << level for level in range(_N_POOLINGS)) * self.unshuffle
+        if isinstance(self.encoder, str):
+            down = _resnet_radius_px(self.encoder)
+        else:
+            down = sum(2 << level for level in range(_N_POOLINGS + 1)) * self.unshuffle
+        return down + up + self.stride_px - 1
+
+
+def _resnet_radius_px(name: ResNetName) -> int:
+    """Distance from which on no pixel reaches a cell of the last stage of a ResNet."""
+    n_convolutions = {"resnet18": (4, 4, 4, 4), "resnet34": (6, 8, 12, 6), "resnet50": (3, 4, 6, 3)}.get(
+        name, (3, 4, 23, 3)
+    )
+    radius = 3 + 2  # 7x7, then a pooling of 3x3 on cells of two pixels
+    for stage, n in enumerate(n_convolutions):
+        cell = 4 << stage
+        # But for the first stage, the first 3x3 convolution steps from the finer cells of the stage before.
+        radius += cell * n if stage == 0 else cell // 2 + cell * (n - 1)
+    return radius
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A U-Net by name.
+
+    Attributes
+    ----------
+    architecture
+        Of the network.
+    field_px
+        Side that the first field is brought to, which fixes the pixel size; None for that of the field.
+    """
+
+    architecture: UNetSpec
+    field_px: int | None = None
+
+
+PRESETS: dict[UNetPreset, Preset] = {
+    "light": Preset(UNetSpec()),
+    "wide": Preset(UNetSpec(encoder=(32, 48, 64, 128, 256), decoder=(128, 64, 48, 32))),
+    # Of the method's publication: 501,345 weights, fields of 576 x 576.
+    "published": Preset(
+        UNetSpec(encoder=(64,) * 5, decoder=(32,) * 4, unshuffle=1, norm="none", negative_slope=0), field_px=576
+    ),
+    "resnet18": Preset(UNetSpec(encoder="resnet18", decoder=(128, 64, 48, 32))),
+    "resnet34": Preset(UNetSpec(encoder="resnet34", decoder=(128, 64, 48, 32))),
+    "resnet50": Preset(UNetSpec(encoder="resnet50", decoder=(256, 128, 64, 32))),
+}
+"""The U-Nets that `artmask train unet` knows; the encoders of the last three can start from a ResNet's weights."""
 
 
 class Normalisation(Frozen):
@@ -102,6 +163,41 @@ class UNetCard(ModelCard):
     """Probability from which on a pixel is artifact."""
     min_object_px: int = Field(ge=0)
     """Objects of fewer pixels are dropped."""
+    reach_um: float = Field(default=0.0, ge=0)
+    """How far objects then grow to their own edge, over dark pixels, in micrometre."""
+    large_threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Probability from which on a pixel is artifact where as many hang together as make a large object."""
+    large_object_px: int = Field(default=1500, ge=1)
+    """Pixels of a large object."""
+    seen: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Range of each statistic of :mod:`artifact_mask.kernels.familiarity` over the training fields, by its name; `run`
+    warns of a plate far beyond. It says nothing where this is empty."""
+
+    def cut(
+        self,
+        scale: float = 1.0,
+        *,
+        threshold: float | None = None,
+        min_object_px: int | None = None,
+        reach_um: float | None = None,
+    ) -> Cut:
+        """How a probability map becomes objects.
+
+        Parameters
+        ----------
+        scale
+            How many times more pixels a side the model works at than the field has.
+        threshold, min_object_px, reach_um
+            In the place of the card's own; the smallest object in pixels of the field.
+        """
+        wanted = threshold or self.threshold
+        return Cut(
+            threshold=wanted,
+            min_object_px=min_object_px or max(1, round(self.min_object_px / scale**2)),
+            reach_px=(self.reach_um if reach_um is None else reach_um) / (self.pixel_size_um * scale),
+            large_threshold=None if self.large_threshold is None else min(self.large_threshold, wanted),
+            large_object_px=max(1, round(self.large_object_px / scale**2)),
+        )
 
 
 class ClassifierCard(ModelCard):
@@ -175,10 +271,12 @@ def model_digest(path: str | Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def default_model_path() -> Path:
-    """Locate the model that artmask ships and uses when none is named."""
+def find_unet(model: Path | ShippedUNet | None = None) -> Path:
+    """Locate a U-Net: a file, or one that artmask ships, by its name; the better one of these for None."""
+    if isinstance(model, Path):
+        return model
     # The wheel is always unpacked, so that the resource is a real file.
-    return Path(str(resources.files("artifact_mask") / "models" / "default-unet.safetensors"))
+    return Path(str(resources.files("artifact_mask") / "models" / f"{model or DEFAULT_UNET}-unet.safetensors"))
 
 
 def default_classifier_path() -> Path:

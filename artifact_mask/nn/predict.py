@@ -1,5 +1,6 @@
 """Where a field of view shows artifacts: the network applied to whole fields."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from artifact_mask.nn.device import (
     fastest_precision,
     halve_when_full,
     inference_on,
+    native_precision,
     to_device,
 )
-from artifact_mask.nn.model_card import UNetCard, default_model_path
+from artifact_mask.nn.model_card import UNetCard, find_unet
 
 _WHOLE_PX = 6_000_000
 """Fields up to this size are predicted whole: no halo is computed twice. About 100 bytes of memory a pixel."""
@@ -86,8 +88,29 @@ class Segmenter:
         On real fields ``"bfloat16"`` moved probabilities by at most 0.04, and 1 artifact pixel in 1000 across
         the threshold. A CPU with AVX512-BF16 or AMX takes 0.6 of the time with it, any other CPU takes longer.
         """
+        network, card = load_model(find_unet() if path is None else path, UNetCard)
+        return cls._place(network, card, choose_device(device), precision)
+
+    @classmethod
+    def of(cls, network: nn.Module, card: UNetCard, device: str | torch.device | None = None) -> "Segmenter":
+        """Put a copy of a network on a device, in the fastest precision that this computes natively.
+
+        Parameters
+        ----------
+        network
+            Trained; it stays as it is.
+        card
+            Its architecture, threshold and smallest object.
+        device
+            As in :meth:`load`.
+        """
         chosen = choose_device(device)
-        network, card = load_model(default_model_path() if path is None else path, UNetCard)
+        return cls._place(copy.deepcopy(network).eval(), card, chosen, native_precision(chosen))
+
+    @classmethod
+    def _place(
+        cls, network: nn.Module, card: UNetCard, chosen: torch.device, precision: Precision | None
+    ) -> "Segmenter":
         _fold_batch_norms(network)
         network = network.requires_grad_(False).to(chosen).to(memory_format=torch.channels_last)
         return cls(network, card, chosen, getattr(torch, precision or fastest_precision(chosen)))

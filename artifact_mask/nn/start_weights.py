@@ -1,7 +1,7 @@
-"""The weights that a classifier's training starts from."""
+"""The weights that a training starts from."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -10,8 +10,16 @@ from safetensors import SafetensorError
 
 from artifact_mask.errors import ModelError
 from artifact_mask.nn.checkpoint import load_model
-from artifact_mask.nn.model_card import ClassifierCard, ResNetSpec, default_classifier_path, read_card
+from artifact_mask.nn.model_card import (
+    ClassifierCard,
+    ResNetSpec,
+    UNetCard,
+    UNetSpec,
+    default_classifier_path,
+    read_card,
+)
 from artifact_mask.nn.resnet import ArtifactResNet, build_classifier
+from artifact_mask.nn.unet import ArtifactUNet, build_unet
 
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 """What wrappers of a network put before the names of its tensors."""
@@ -61,6 +69,48 @@ def start_network(spec: ResNetSpec, start: str, seed: int) -> tuple[ArtifactResN
     else:
         _fill(network, _read_weights(path), str(path))
     return network, f"the weights of {path.name}"
+
+
+def start_unet(spec: UNetSpec, start: str, encoder_start: str, seed: int) -> tuple[ArtifactUNet, str]:
+    """Build a U-Net with the weights to start a training from.
+
+    Parameters
+    ----------
+    spec
+        The architecture.
+    start
+        ``scratch``, or the file of a U-Net of this architecture.
+    encoder_start
+        What a ResNet encoder starts from: ``scratch``, ``imagenet``, or a file, as in :func:`start_network`; without
+        such an encoder, and from a U-Net's file, it must be ``scratch``.
+    seed
+        Seed of the weights that are drawn at random.
+
+    Returns
+    -------
+    tuple[ArtifactUNet, str]
+        The network, and what it starts from in words for people.
+
+    Raises
+    ------
+    ModelError
+        If the weights are not there, cannot be downloaded or read, or do not fit.
+    """
+    if encoder_start != "scratch" and (start != "scratch" or not isinstance(spec.encoder, str)):
+        raise ModelError(
+            f"The encoder should start from {encoder_start!r}, but this network has no ResNet encoder of its own to "
+            "fill. Name a preset with one (resnet18, resnet34, resnet50) and start from `scratch`."
+        )
+    if start != "scratch":
+        return cast("ArtifactUNet", load_model(start, UNetCard)[0].train()), f"the weights of {Path(start).name}"
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        network = build_unet(spec)
+    if encoder_start == "scratch" or not isinstance(spec.encoder, str):
+        return network, "random weights"
+    encoder, said = start_network(ResNetSpec(name=spec.encoder, last_stage="layer4"), encoder_start, seed)
+    network.body.stages = encoder.stages
+    return network, f"{said} in the encoder"
 
 
 def _from_default(network: ArtifactResNet, spec: ResNetSpec) -> tuple[ArtifactResNet, str]:

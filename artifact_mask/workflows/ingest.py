@@ -13,6 +13,7 @@ from artifact_mask.errors import ExportError, PlateError
 from artifact_mask.io.campaign_file import add_plates
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.harmony_flatfield import background_polynomial
+from artifact_mask.io.ome_zarr import folders_of_field
 from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_identity, read_plate
 from artifact_mask.io.operetta import Export, read_export
 from artifact_mask.io.operetta_fields import Sources
@@ -139,8 +140,8 @@ class IngestStage(Stage):
         return partial(ingest_unit, journal, task, unit)
 
     def owned(self, key: FieldKey) -> list[Location]:
-        """All that is in a field: with other pixels, results of later stages are no longer its own."""
-        return [self.plate / key[0] / str(key[1])]
+        """All that is in a field, since results belong to its pixels, but labels that a person has corrected."""
+        return folders_of_field(self.plate / key[0] / str(key[1]), ngff=self.ngff)
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields and wells."""

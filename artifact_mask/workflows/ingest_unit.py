@@ -12,7 +12,7 @@ from artifact_mask.engine.journal import Journal, Unit
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ImageError
 from artifact_mask.io.files import StagedFiles
-from artifact_mask.io.ome_zarr import write_field
+from artifact_mask.io.ome_zarr import folders_of_field, keep_own_labels, write_field
 from artifact_mask.io.operetta_fields import Source, Sources
 from artifact_mask.io.operetta_folder import resolve_image
 from artifact_mask.io.tiff import read_tiff_plane
@@ -73,7 +73,11 @@ def ingest_unit(journal: Journal, task: IngestTask, unit: Unit) -> Receipt:
                 yield index, error
 
     field_bytes = task.acquisition.n_planes * task.acquisition.plane_bytes
-    return process_unit(journal, unit, process, lambda key: [folder(key)], field_bytes=field_bytes)
+
+    def owned(key: FieldKey) -> list[Location]:
+        return folders_of_field(folder(key), ngff=task.ngff)
+
+    return process_unit(journal, unit, process, owned, field_bytes=field_bytes)
 
 
 def _ingest_field(
@@ -95,6 +99,7 @@ def _ingest_field(
 
     # The metadata is written after the last plane, when `missing` is complete.
     write_field(files, folder, acquisition, field, planes(), missing, ngff=task.ngff)
+    keep_own_labels(files, folder, ngff=task.ngff)
     row: dict[str, Any] = {"n_missing_planes": len(missing)}
     if missing:
         row["error"] = f"{len(missing)} of {acquisition.n_planes} planes missing: " + "; ".join(

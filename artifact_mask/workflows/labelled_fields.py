@@ -9,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_mask.config import TrainClassifierConfig
-from artifact_mask.errors import ConfigError, ImageError, PlateError
+from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.io.label_list import Box, LabelledPlace, read_label_list
-from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.io.tiff import read_tiff_plane, read_tiff_shape
 from artifact_mask.io.tiff_folders import LabelledTiff, list_labelled_tiffs
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, PlaneIndex, Plate, Well
-from artifact_mask.workflows.planes import find_channel
+from artifact_mask.metadata import Plate, Well
+from artifact_mask.workflows.plate_fields import open_field
 from artifact_mask.workflows.progress import Progress
+from artifact_mask.workflows.training import N_THREADS
 
-N_THREADS = 4
-"""That read: a disk serves several requests, and decompression lets go of the interpreter."""
 _MOST_LISTED = 12
 
 
@@ -118,32 +116,18 @@ class _OpenPlate:
                 f"{place.plate} {place.well} has no field {place.field}. It has {_listed(list(map(str, indices)))}, "
                 "counted from 0 as in the plate's tables. Correct the table."
             )
-        acquisition = self.content.acquisitions[self.content.acquisition_of[well.path, place.field]]
-        try:
-            channel = find_channel(acquisition, self.channel)
-        except PlateError as error:
-            raise PlateError(f"{place.plate} {error}") from error
-        # Of a stack the middle plane, which is in focus, at the first time.
-        plane = (0, channel, acquisition.shape[2] // 2)
-        folder = self.root / well.path / str(place.field)
+        found = open_field(self.root, self.content, (well.path, place.field), self.channel)
         return LabelledField(
             plate=place.plate,
             well=place.well,
             field=place.field,
             file="",
-            shape=acquisition.shape[-2:],
-            pixel_size_um=acquisition.pixel_size_um,
-            read=partial(_read_field, folder, acquisition.only(well.path), plane),
+            shape=found.shape,
+            pixel_size_um=found.pixel_size_um,
+            read=found.read,
             boxes=[],
             labels=[],
         )
-
-
-def _read_field(folder: Location, acquisition: Acquisition, plane: PlaneIndex) -> NDArray[np.uint16]:
-    missing = read_missing_planes(folder).get(plane)
-    if missing:
-        raise ImageError(f"{acquisition.channels[plane[1]].name} is missing: {missing}")
-    return read_image_plane(folder, acquisition, plane)
 
 
 def _open_plates(config: TrainClassifierConfig, wanted: set[str]) -> dict[str, _OpenPlate]:

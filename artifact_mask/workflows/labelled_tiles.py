@@ -2,12 +2,9 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +13,10 @@ from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ConfigError
 from artifact_mask.io.label_list import Box
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.workflows.labelled_fields import N_THREADS, LabelledField
+from artifact_mask.workflows.labelled_fields import LabelledField
 from artifact_mask.workflows.planes import resample, scale_between, scaled_shape
 from artifact_mask.workflows.progress import Progress
+from artifact_mask.workflows.training import read_in_order
 
 MEMORY_BYTES = 4_000_000_000
 """Of pixels that are kept; what goes beyond it is read whenever it is needed."""
@@ -161,7 +159,9 @@ def read_labelled_tiles(
     good: list[LabelledField] = []
     kept: dict[int, list[NDArray[np.float16]]] = {}
     checksum, room = 0, memory_bytes
-    for field, tiles in zip(fields, _read_all(fields, form), strict=True):
+    for field, tiles in zip(
+        fields, read_in_order([partial(_read_tiles, field, form) for field in fields]), strict=True
+    ):
         n_bytes = field.shape[0] * field.shape[1] * np.dtype(np.uint16).itemsize
         progress.advance(1, int(isinstance(tiles, Exception)), n_bytes)
         if isinstance(tiles, Exception):
@@ -177,22 +177,6 @@ def read_labelled_tiles(
         progress.note(f"The tiles of {len(good) - len(kept)} fields do not fit into memory; they are read when needed.")
     places = [(number, row) for number, field in enumerate(good) for row in range(len(field.labels))]
     return LabelledTiles(good, kept, form, places), checksum
-
-
-def _read_all(fields: list[LabelledField], form: TileFormat) -> Iterator[list[NDArray[np.float16]] | Exception]:
-    """Read fields in threads, a few ahead, in order."""
-    with ThreadPoolExecutor(N_THREADS) as pool, nullcontext(iter(fields)) as waiting:
-        ahead = [pool.submit(partial(_try_to_read, field, form)) for field in islice(waiting, 2 * N_THREADS)]
-        while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(partial(_try_to_read, field, form)) for field in islice(waiting, 1)]
-
-
-def _try_to_read(field: LabelledField, form: TileFormat) -> list[NDArray[np.float16]] | Exception:
-    try:
-        return _read_tiles(field, form)
-    except Exception as error:  # one bad field never ends a training; a reader trips over damage in many ways
-        return error
 
 
 def _read_tiles(field: LabelledField, form: TileFormat) -> list[NDArray[np.float16]]:

@@ -1,6 +1,7 @@
 """The planes of one channel, as networks want them: found, read, normalised, and resampled to another pixel size."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Plate
 from artifact_mask.workflows.progress import Progress
+
+if TYPE_CHECKING:
+    from artifact_mask.nn.predict import Segmenter
 
 PIXEL_SIZE_TOLERANCE = 1.25
 """Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
@@ -144,3 +148,16 @@ def resample(plane: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.f
 def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
     """Shape of a plane with ``scale`` times as many pixels a side, one at least."""
     return tuple(max(1, round(n * scale)) for n in shape)
+
+
+def predict_planes(
+    contrasts: Sequence[NDArray[np.float32]], scale: float, segmenter: "Segmenter"
+) -> list[NDArray[np.float32]]:
+    """Predict planes ``(y, x)`` at the model's own pixel size, ``scale`` times finer than theirs."""
+    if scale == 1:
+        planes = contrasts[0][np.newaxis] if len(contrasts) == 1 else np.stack(contrasts)
+        return list(segmenter.predict(planes))
+    shape = contrasts[0].shape
+    finer = scaled_shape(shape, scale)
+    probabilities = segmenter.predict(np.stack([resample(contrast, finer) for contrast in contrasts]))
+    return [resample(probability, shape) for probability in probabilities]

@@ -1,29 +1,32 @@
 """`artmask run`: find the artifacts of a plate, mask them, measure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from artifact_mask.config import RunConfig
-from artifact_mask.engine.journal import Journal, Unit
+from artifact_mask.config import RunConfig, ShippedUNet
+from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import write_labels, write_masked
-from artifact_mask.kernels.labels import label_objects, object_areas
+from artifact_mask.kernels.familiarity import describe_field
+from artifact_mask.kernels.labels import Cut, label_artifacts, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey
-from artifact_mask.nn.model_card import UNetCard, default_model_path, read_card
+from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
-from artifact_mask.workflows.planes import Planes, choose_planes, resample, scaled_shape
+from artifact_mask.workflows.planes import Planes, choose_planes, predict_planes
 from artifact_mask.workflows.progress import Progress, Silent, Summary
+from artifact_mask.workflows.unfamiliar import describe_unfamiliar
 from artifact_mask.workflows.unit import Receipt, Row
 
 if TYPE_CHECKING:
@@ -38,7 +41,15 @@ class _Parameters(PlaneParameters):
 
     threshold: float
     min_object_px: int
+    reach_px: float
+    large_threshold: float | None
+    large_object_px: int
     stain_threshold_od: float
+
+    @property
+    def cut(self) -> Cut:
+        """How probabilities become objects."""
+        return Cut(self.threshold, self.min_object_px, self.reach_px, self.large_threshold, self.large_object_px)
 
 
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
@@ -62,7 +73,7 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
-    model = config.model or default_model_path()
+    model = find_unet(config.model)
     card = read_card(model, UNetCard)
 
     def open_stage(root: Location, digest: str, model_name: str) -> RunStage:
@@ -73,9 +84,19 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
 
 @dataclass(frozen=True)
 class RunStage(PlaneStage[_Parameters]):
-    """Run on one plate."""
+    """Run on one plate.
+
+    Attributes
+    ----------
+    seen
+        Of the model's card.
+    progress
+        Is told what is unfamiliar.
+    """
 
     name = "run"
+    seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Silent)
 
     def work(self) -> "partial[Receipt]":
         """Segment, mask and measure a unit."""
@@ -84,6 +105,13 @@ class RunStage(PlaneStage[_Parameters]):
     def owned(self, key: FieldKey) -> list[Location]:
         """Labels and masked image."""
         return _owned(self.plate, key)
+
+    def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
+        """Fields and wells; a plate unlike the model's training fields is told."""
+        resampled = any(parameters.scale != 1 for parameters in self.parameters.values())
+        for warning in describe_unfamiliar(self.content, records, self.seen, resampled=resampled):
+            self.progress.note(warning)
+        return super().tabulate(records)
 
 
 def _open_stage(
@@ -94,8 +122,14 @@ def _open_stage(
         number: _Parameters(
             channel=planes.channel,
             scale=planes.scale,
-            threshold=config.threshold or card.threshold,
-            min_object_px=config.min_object_px or max(1, round(card.min_object_px / planes.scale**2)),
+            **vars(
+                card.cut(
+                    planes.scale,
+                    threshold=config.threshold,
+                    min_object_px=config.min_object_px,
+                    reach_um=config.reach_um,
+                )
+            ),
             stain_threshold_od=config.stain_threshold_od,
             ngff=stored.ngff,
         )
@@ -110,14 +144,16 @@ def _open_stage(
         *model,
         parameters,
         config.fields_per_unit,
+        card.seen,
+        progress,
     )
 
 
-def _load_segmenter(model: Path | None) -> "Segmenter":
+def _load_segmenter(model: Path | ShippedUNet | None) -> "Segmenter":
     # Imported here, so that only workers pay for torch. The default model is that of the worker's own installation.
     from artifact_mask.nn.predict import Segmenter
 
-    return Segmenter.load(model)
+    return Segmenter.load(find_unet(model))
 
 
 def _owned(root: Location, key: FieldKey) -> list[Location]:
@@ -133,7 +169,7 @@ def _run_unit(journal: Journal, acquisition: Acquisition, parameters: _Parameter
 
     def compute(batch: list[Planes]) -> list[list[NDArray[np.float32]]]:
         contrasts = [contrast for planes in batch for contrast in planes.contrast]
-        probabilities = _predict(contrasts, parameters.scale, segmenter)
+        probabilities = predict_planes(contrasts, parameters.scale, segmenter)
         starts = range(0, len(probabilities), work.planes_per_field)
         return [probabilities[start : start + work.planes_per_field] for start in starts]
 
@@ -156,10 +192,8 @@ def _write_results(
 ) -> Row:
     """Label, mask and measure the planes of a field, and write the images; return its row for the tables."""
     labelled, masked, measured = [], [], []
-    for (t, z), pixels, background, probability in zip(
-        planes.tz, planes.pixels, planes.background, probabilities, strict=True
-    ):
-        labels = label_objects(probability, threshold=parameters.threshold, min_object_px=parameters.min_object_px)
+    for (t, z), pixels, background, contrast, probability in zip(*planes, probabilities, strict=True):
+        labels = label_artifacts(probability, contrast, parameters.cut)
         mask = labels > 0
         areas = object_areas(labels)
         stained_raw, stained = stained_fractions(pixels, background, mask, threshold=parameters.stain_threshold_od)
@@ -172,6 +206,7 @@ def _write_results(
                 "largest_artifact_um2": float(areas.max(initial=0)) * acquisition.pixel_size_um**2,
                 "stained_fraction_raw": stained_raw,
                 "stained_fraction": stained,
+                **describe_field(contrast, mask),
             }
         )
         labelled.append(((t, z), labels))
@@ -179,16 +214,3 @@ def _write_results(
     write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME, ngff=parameters.ngff)
     write_masked(files, folder, acquisition, field, parameters.channel, masked, ngff=parameters.ngff)
     return combine_planes(measured, summed=("n_artifacts", "artifact_area_um2"), largest=("largest_artifact_um2",))
-
-
-def _predict(
-    contrasts: Sequence[NDArray[np.float32]], scale: float, segmenter: "Segmenter"
-) -> list[NDArray[np.float32]]:
-    """Predict planes ``(y, x)`` at the model's own pixel size, ``scale`` times finer than theirs."""
-    if scale == 1:
-        planes = contrasts[0][np.newaxis] if len(contrasts) == 1 else np.stack(contrasts)
-        return list(segmenter.predict(planes))
-    shape = contrasts[0].shape
-    finer = scaled_shape(shape, scale)
-    probabilities = segmenter.predict(np.stack([resample(contrast, finer) for contrast in contrasts]))
-    return [resample(probability, shape) for probability in probabilities]

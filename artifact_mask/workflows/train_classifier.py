@@ -1,21 +1,15 @@
 """`artmask train classifier`: teach a network which tiles have artifacts, from labels of fields or tiles."""
 
-import hashlib
-import json
-import platform
 import time
 from collections import Counter
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask import __version__
 from artifact_mask.config import TrainClassifierConfig
-from artifact_mask.errors import ConfigError, StorageError
+from artifact_mask.errors import ConfigError
 from artifact_mask.kernels.split import split_groups
 from artifact_mask.nn.model_card import (
     ClassifierCard,
@@ -26,6 +20,13 @@ from artifact_mask.nn.model_card import (
 from artifact_mask.workflows.labelled_fields import find_labelled_fields
 from artifact_mask.workflows.labelled_tiles import LabelledTiles, TileFormat, choose_format, read_labelled_tiles
 from artifact_mask.workflows.progress import Progress, Silent
+from artifact_mask.workflows.training import (
+    Training,
+    digest_settings,
+    list_software,
+    list_wells,
+    naming_storage_errors,
+)
 from artifact_mask.workflows.training_report import write_training_report
 
 if TYPE_CHECKING:
@@ -40,39 +41,6 @@ _THRESHOLD_CHOICE = (
     "that their figures are slightly better than those of further plates."
 )
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a training ended.
-
-    Attributes
-    ----------
-    model
-        The classifier.
-    report
-        Folder with figures, predictions and pictures.
-    metrics
-        On the held-out wells.
-    n_train, n_held_out
-        Tiles of each part.
-    n_epochs, best_epoch
-        How long it took, and when it was best; counted from 1.
-    n_resumed
-        Epochs that an interrupted training had done before.
-    seconds
-        Wall time.
-    """
-
-    model: Path
-    report: Path
-    metrics: dict[str, float]
-    n_train: int
-    n_held_out: int
-    n_epochs: int
-    best_epoch: int
-    n_resumed: int
-    seconds: float
 
 
 def train_classifier(config: TrainClassifierConfig, progress: Progress | None = None) -> Training:
@@ -129,7 +97,7 @@ def train_classifier(config: TrainClassifierConfig, progress: Progress | None = 
         seed=config.seed,
     )
     folder = config.dest.with_name(f"{config.dest.name}.training")
-    try:
+    with naming_storage_errors(config.dest):
         if prepare_folder(folder, _digest(config, recipe, tiles, form, checksum)):
             progress.note(f"{folder} is of another training, with other labels or settings; this one starts anew.")
         fitted = fit_classifier(
@@ -144,28 +112,21 @@ def train_classifier(config: TrainClassifierConfig, progress: Progress | None = 
         card = _make_card(config, spec, form, tiles, judgement.metrics)
         report = config.dest.with_name(f"{config.dest.stem}.report")
         described = {"card": card.model_dump(mode="json"), "start": start, "recipe": vars(recipe)} | {
-            name: {"tiles": len(part), "artifact": int(part.labels.sum()), "wells": _wells(part)}
+            name: {"tiles": len(part), "artifact": int(part.labels.sum()), "wells": list_wells(part.groups)}
             for name, part in (("train", train), ("held_out", held_out))
         }
         write_training_report(report, fitted, judgement, held_out, described, threshold=THRESHOLD)
         save_model(config.dest, fitted.network, card)
         remove_folder(folder)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"{config.dest} cannot be written ({error}). Make room or name another file, and run the same command "
-            "again: it goes on from the last epoch."
-        ) from error
     return Training(
         model=config.dest,
         report=report,
         metrics=judgement.metrics,
         n_train=len(train),
         n_held_out=len(held_out),
-        n_epochs=len(fitted.epochs),
-        best_epoch=fitted.best_epoch,
-        n_resumed=fitted.n_resumed,
+        n_epochs=len(fitted.course.epochs),
+        best_epoch=fitted.course.best_epoch,
+        n_resumed=fitted.course.n_resumed,
         seconds=time.monotonic() - began,
     )
 
@@ -216,7 +177,7 @@ def _digest(
         for field, box in [tiles.source(number)]
     ]
     given = {
-        "software": {name: version(name) for name in _PACKAGES} | {"artmask": __version__},
+        "software": list_software(_PACKAGES),
         "network": [config.network, config.last_stage],
         "start": model_digest(start) if start.is_file() else config.start,
         "recipe": vars(recipe),
@@ -225,7 +186,7 @@ def _digest(
         "rows": rows,
         "pixels": checksum,
     }
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return digest_settings(given)
 
 
 def _make_card(
@@ -247,8 +208,7 @@ def _make_card(
         threshold_choice=_THRESHOLD_CHOICE,
         training_data=tuple(f"{plate or 'TIFFs'}: {n} tiles of {wells[plate]} wells" for plate, n in plates.items()),
         metrics=metrics,
-        software={"python": platform.python_version(), "artmask": __version__}
-        | {name: version(name) for name in _PACKAGES},
+        software=list_software(_PACKAGES),
         licence=config.licence,
     )
 
@@ -256,7 +216,3 @@ def _make_card(
 def _describe(tiles: LabelledTiles) -> str:
     n_artifact = int(tiles.labels.sum())
     return f"{len(tiles) - n_artifact} clean and {n_artifact} artifact of {len(set(tiles.groups))} wells"
-
-
-def _wells(tiles: LabelledTiles) -> list[str]:
-    return [f"{plate} {well}".strip() for plate, well in dict.fromkeys(tiles.groups)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_mask.io.files import write_atomically
-from artifact_mask.io.training_picture import JudgedTile, save_curves, save_sheet
+from artifact_mask.io.training_picture import Curve, JudgedTile, save_curves, save_sheet
 from artifact_mask.workflows.labelled_tiles import LabelledTiles
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def write_training_report(
     heading = f"{len(wrong)} of {len(held_out)} held-out tiles are misclassified{more}"
     save_sheet(folder / "misclassified.png", [_show(held_out, fitted, i) for i in wrong[:MOST_SHOWN]], heading)
     roc = (judgement.false_positive_rate, judgement.true_positive_rate)
-    save_curves(folder / "curves.png", fitted.epochs, fitted.best_epoch, roc, judgement.metrics.get("auc"))
+    auc = judgement.metrics.get("auc")
+    title = "one class alone: no curve" if auc is None else f"area under the curve {auc:.3f}"
+    curve = Curve(*roc, "clean tiles taken for artifacts", "artifacts found", title)
+    save_curves(folder / "curves.png", fitted.course.epochs, fitted.course.best_epoch, curve, "cross-entropy")
     confusion = {
         said: dict(zip(_LABELS, row, strict=True))
         for said, row in zip(_LABELS, judgement.confusion.tolist(), strict=True)
@@ -71,8 +74,8 @@ def write_training_report(
         "threshold": threshold,
         "confusion": {"rows": "label", "columns": "prediction", **confusion},
         "roc": {"false_positive_rate": roc[0].tolist(), "true_positive_rate": roc[1].tolist()},
-        "best_epoch": fitted.best_epoch,
-        "epochs": fitted.epochs,
+        "best_epoch": fitted.course.best_epoch,
+        "epochs": fitted.course.epochs,
     }
     write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from artifact_mask.config import Fill, Refinement, SaliencyMethod, Weight
 from artifact_mask.kernels.edges import darkness_map, edge_map
-from artifact_mask.kernels.labels import label_objects
-from artifact_mask.kernels.saliency import cut_level, grow_into_dark, isolate, upsample
+from artifact_mask.kernels.labels import grow_into_dark, label_objects
+from artifact_mask.kernels.saliency import cut_level, isolate, upsample
 from artifact_mask.kernels.tiles import Window, plan_tiles
 from artifact_mask.nn.classifier import Classifier
 from artifact_mask.nn.score_cam import Saliency, ScoreCam, class_activation, mean_of_maps
@@ -181,12 +181,28 @@ class Explainer:
         looks = self.look(contrasts, parameters)
         return [self.label(contrast, look, parameters) for contrast, look in zip(contrasts, looks, strict=True)]
 
-    def look(self, contrasts: Sequence[Plane], parameters: ExplanationParameters) -> list[Look]:
+    def look(
+        self,
+        contrasts: Sequence[Plane],
+        parameters: ExplanationParameters,
+        *,
+        called: Container[tuple[int, int]] | None = None,
+    ) -> list[Look]:
         """Judge the tiles of planes, and find where in those called artifact the classifier looks.
 
         Tiles of one shape are explained together, whatever plane they are of.
+
+        Parameters
+        ----------
+        contrasts
+            ``(y, x)`` each.
+        parameters
+            How.
+        called
+            First rows and columns of the tiles that a person called artifact, if one did: these and no others are
+            explained, whatever the classifier says of them.
         """
-        judged = [self._judge(contrast, parameters) for contrast in contrasts]
+        judged = [self._judge(contrast, parameters, called) for contrast in contrasts]
         shown = [tile.pixels for tiles, _ in judged for tile in tiles]
         saliencies = iter(_by_shape(shown, partial(self._find_saliency, parameters)))
         return [Look(p, tiles, list(islice(saliencies, len(tiles)))) for tiles, p in judged]
@@ -209,7 +225,9 @@ class Explainer:
         no_weights = np.empty(0, np.float32)
         return [Saliency(m, math.nan, no_weights, n_forwards=0, error=0.0, saturated=False) for m in maps]
 
-    def _judge(self, contrast: Plane, parameters: ExplanationParameters) -> tuple[list[_Tile], list[float]]:
+    def _judge(
+        self, contrast: Plane, parameters: ExplanationParameters, called: Container[tuple[int, int]] | None
+    ) -> tuple[list[_Tile], list[float]]:
         """Tiles called artifact, and the probabilities of all."""
         seen = resample(contrast, scaled_shape(contrast.shape, parameters.scale))
         height, width = seen.shape
@@ -218,7 +236,10 @@ class Explainer:
             for tile in plan_tiles((height, width), core_px=self.classifier.card.tile_px, halo_px=0)
         ]
         probabilities = _by_shape([tile.pixels for tile in tiles], self.classifier.predict)
-        shown = [t for t, p in zip(tiles, probabilities, strict=True) if p >= parameters.threshold]
+        if called is None:
+            shown = [t for t, p in zip(tiles, probabilities, strict=True) if p >= parameters.threshold]
+        else:
+            shown = [t for t in tiles if (t.window[0].start, t.window[1].start) in called]
         return shown, [float(p) for p in probabilities]
 
     def label(self, contrast: Plane, look: Look, parameters: ExplanationParameters) -> Explanation:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from artmask import learning
+from artmask import correcting, evaluation, learning
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
 from artmask.shared_options import Channel, ConfigFile, Plates
 
@@ -144,6 +144,7 @@ def info(plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` 
 app.command()(learning.label_sheet)
 app.command()(learning.label)
 app.command()(learning.explain)
+app.command()(evaluation.evaluate)
 
 
 @app.command()
@@ -151,7 +152,7 @@ app.command()(learning.explain)
 def run(
     plates: Plates,
     channel: Channel = None,
-    model: Annotated[Path | None, typer.Option(help="Model file; by default the one that artmask ships.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model file, or weak or supervised for one of artmask.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
     min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
     stain_threshold_od: Annotated[float | None, typer.Option(help="Optical density of stained pixels.")] = None,
@@ -178,6 +179,9 @@ def run(
     with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
+
+
+app.command()(correcting.correct)
 
 
 @app.command()

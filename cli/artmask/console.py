@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from artifact_mask.workflows.status import StageStatus
-    from artifact_mask.workflows.train_classifier import Training
+    from artifact_mask.workflows.training import Training
 
 MAX_FAILURES_SHOWN = 20
 RATE_OVER_S = 300.0
@@ -244,14 +244,9 @@ def print_table(frame: "pd.DataFrame") -> None:
     Console(highlight=False).print(table)
 
 
-def print_training(training: "Training") -> None:
+def print_classifier_training(training: "Training") -> None:
     """Say how good a classifier is on wells that it has not seen, and where it is."""
-    console = Console(highlight=False)
-    resumed = f", {training.n_resumed} of them before" if training.n_resumed else ""
-    console.print(
-        f"{training.n_epochs} epochs{resumed}, the best was {training.best_epoch}, "
-        f"in {describe_seconds(training.seconds)}"
-    )
+    console = _begin_training(training)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(f"{training.n_held_out} held-out tiles")
     for column in ("precision", "recall", "F1"):
@@ -261,6 +256,38 @@ def print_training(training: "Training") -> None:
     console.print(table)
     print_file("Classifier", training.model)
     print_file("Report", training.report)
+
+
+def print_unet_training(training: "Training") -> None:
+    """Say how good a U-Net is on wells that it has not seen, and where it is."""
+    console = _begin_training(training)
+    if training.metrics:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column(f"{training.n_held_out} held-out fields")
+        names = ("precision", "recall", "f1", "iou")
+        for column in ("precision", "recall", "F1", "IoU of artifact"):
+            table.add_column(column, justify="right")
+        for kind, said in (("strict", "all pixels"), ("ring10", "but for 10 px around artifacts")):
+            table.add_row(said, *(f"{training.metrics[f'{kind}_{name}']:.3f}" for name in names))
+        console.print(table)
+        console.print(
+            f"{100 * training.metrics['objects_found']:.0f} % of the objects found, "
+            f"{training.metrics['false_objects_per_field']:.1f} false ones a field"
+        )
+    else:
+        console.print("No field with artifacts was held out: how good it is, `artmask evaluate` can tell.")
+    print_file("U-Net", training.model)
+    print_file("Report", training.report)
+
+
+def _begin_training(training: "Training") -> Console:
+    console = Console(highlight=False)
+    resumed = f", {training.n_resumed} of them before" if training.n_resumed else ""
+    console.print(
+        f"{training.n_epochs} epochs{resumed}, the best was {training.best_epoch}, "
+        f"in {describe_seconds(training.seconds)}"
+    )
+    return console
 
 
 def print_file(label: str, path: Path) -> None:

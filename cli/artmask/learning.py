@@ -67,7 +67,7 @@ def classifier(
     from artifact_mask.config import TrainClassifierConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.train_classifier import train_classifier
-    from artmask.console import ConsoleProgress, print_training
+    from artmask.console import ConsoleProgress, print_classifier_training
 
     given = {
         "labels": labels,
@@ -84,7 +84,61 @@ def classifier(
     settings = load_config(TrainClassifierConfig, config, given)
     with ConsoleProgress() as progress:
         trained = train_classifier(settings, progress)
-    print_training(trained)
+    print_classifier_training(trained)
+
+
+@train.command()
+def unet(
+    places: Annotated[list[str], typer.Argument(help="Plates, folders of plates, or folders with images/ and masks/.")],
+    dest: Annotated[Path, typer.Option(help="Model to write.")] = Path("unet.safetensors"),
+    labels: Annotated[
+        str | None, typer.Option(help="Label images; of each field the first that it has \\[default: weak].")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks or outlines instead of label images.")] = None,
+    ignore: Annotated[int | None, typer.Option(help="Value of pixels to learn nothing from.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="light, wide, published, resnet18, 34 or 50 \\[default: light].")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="scratch, weak, supervised, or a U-Net's file \\[default: scratch].")
+    ] = None,
+    encoder_start: Annotated[
+        str | None, typer.Option(help="Weights of a ResNet encoder: scratch, imagenet or a file.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Trainings, labels cleaned in between \\[default: 2].")] = None,
+    simulated: Annotated[int | None, typer.Option(help="Simulated fields beside the others \\[default: 0].")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="Of a round, at most \\[default: 60].")] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size of TIFFs.")] = None,
+    channel: Channel = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split and the augmentation \\[default: 0].")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Teach a U-Net which pixels are artifacts; an interrupted training goes on."""
+    from artifact_mask.config import TrainUNetConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.train_unet import train_unet
+    from artmask.console import ConsoleProgress, print_unet_training
+
+    given = {
+        "places": places,
+        "dest": dest,
+        "labels": labels,
+        "masks": masks,
+        "ignore": ignore,
+        "preset": preset,
+        "start": start,
+        "encoder_start": encoder_start,
+        "rounds": rounds,
+        "simulated": simulated,
+        "max_epochs": max_epochs,
+        "pixel_size_um": pixel_size_um,
+        "channel": channel,
+        "seed": seed,
+    }
+    settings = load_config(TrainUNetConfig, config, given)
+    with ConsoleProgress() as progress:
+        trained = train_unet(settings, progress)
+    print_unet_training(trained)
 
 
 @takes_cluster

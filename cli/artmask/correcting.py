@@ -1,0 +1,47 @@
+"""The command for labels that a person corrects."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artmask.shared_options import Channel, ConfigFile, Plates
+
+
+def correct(
+    plates: Plates,
+    source: Annotated[str | None, typer.Option("--from", help="Labels to copy \\[default: artifacts].")] = None,
+    to: Annotated[str | None, typer.Option(help="Labels to write \\[default: corrected].")] = None,
+    wells: Annotated[str | None, typer.Option(help="Wells, such as B02,B03 \\[default: all].")] = None,
+    fields: Annotated[
+        int | None, typer.Option(help="Only so many fields of a plate: those with most artifact, wells taking turns.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option("--import", help="Folder of edited masks to bring in instead of copying labels.")
+    ] = None,
+    ignore: Annotated[int | None, typer.Option(help="Value of pixels in masks to learn nothing from.")] = None,
+    channel: Channel = None,
+    overwrite: Annotated[bool | None, typer.Option("--overwrite", help="Replace labels that have been edited.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Copy labels to edit them in napari or elsewhere, or bring edited masks back; then train with them."""
+    from artifact_mask.config import CorrectConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.correct import correct as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    given = {
+        "plates": plates,
+        "source": source,
+        "to": to,
+        "wells": wells,
+        "fields": fields,
+        "masks": masks,
+        "ignore": ignore,
+        "channel": channel,
+        "overwrite": overwrite,
+    }
+    settings = load_config(CorrectConfig, config, given)
+    with ConsoleProgress() as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))

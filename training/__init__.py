@@ -1,1 +1,0 @@
-"""How the shipped model was trained; not part of the installed package."""
