@@ -21,7 +21,7 @@ from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes, write_field, write_labels, write_masked
 from artifact_mask.kernels.familiarity import describe_field
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_objects, object_areas
+from artifact_mask.kernels.labels import label_artifacts, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.staining import stained_fractions
@@ -108,7 +108,7 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
     contrast = clock("contrast", normalise_by_background, pixels, background)
     probability = clock("predict", segmenter.predict, contrast[np.newaxis])[0]
     card = segmenter.card
-    labels = clock("label", label_objects, probability, threshold=card.threshold, min_object_px=card.min_object_px)
+    labels = clock("label", label_artifacts, probability, contrast, card.cut())
     mask = clock("measure", _measure_field, pixels, background, labels)
     clock("describe", describe_field, contrast, mask)
     masked = clock("mask", fill_with_median, pixels, mask)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from artifact_mask.config import RunConfig
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_objects
+from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.nn.predict import Segmenter
@@ -106,7 +106,7 @@ def _measure(
     contrast = normalise_by_background(pixels, background, contrast_unit=segmenter.card.normalisation.contrast_unit)
     probability = segmenter.predict(contrast[np.newaxis])[0]
     card = segmenter.card
-    labels = label_objects(probability, threshold=cut or card.threshold, min_object_px=card.min_object_px)
+    labels = label_artifacts(probability, contrast, card.cut(threshold=cut))
     masks = {
         "none": np.zeros(pixels.shape, bool),
         "model": labels > 0,

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from artifact_mask.config import ExplanationConfig, TrainUNetConfig
 from artifact_mask.kernels.calibration import calibrate
-from artifact_mask.kernels.composition import LEFT_OUT, TruthField
 from artifact_mask.kernels.labels import label_artifacts
+from artifact_mask.kernels.truth import IGNORE, TruthField
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows.label import resolve
 from artifact_mask.workflows.planes import ChosenPlanes
@@ -78,7 +78,7 @@ def main() -> None:
 
 def as_truth(field: GoldField) -> TruthField:
     """All classes of artifacts as one."""
-    truth = np.where(field.classes == LEFT_OUT, LEFT_OUT, field.classes > 0)
+    truth = np.where(field.classes == IGNORE, IGNORE, field.classes > 0)
     return TruthField(field.contrast, truth.astype(np.uint8))
 
 
@@ -105,7 +105,7 @@ def train_fold(
     config = TrainUNetConfig(
         places=folder,
         dest=path,
-        ignore=LEFT_OUT,
+        ignore=IGNORE,
         pixel_size_um=PIXEL_SIZE_UM,
         simulated=args.simulated,
         max_epochs=args.epochs,
@@ -128,7 +128,7 @@ def label_weakly(explainer: Explainer, field: GoldField, tiles: pd.DataFrame, st
     (look,) = explainer.look([field.contrast], parameters, called=called)
     truth = (explainer.label(field.contrast, look, parameters).labels > 0).astype(np.uint8)
     for tile in mine[(mine["artifact"] == 0) & (mine["px_ignore"] >= STRICT_IGNORE_PX)].itertuples():
-        truth[tile.y0 : tile.y0 + TILE_PX, tile.x0 : tile.x0 + TILE_PX] = LEFT_OUT
+        truth[tile.y0 : tile.y0 + TILE_PX, tile.x0 : tile.x0 + TILE_PX] = IGNORE
     return truth
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy import ndimage
 
 from artifact_mask.kernels.augmentation import defocus, shade
-from artifact_mask.kernels.composition import ARTIFACT, LEFT_OUT, TruthField, compose, cut_out_debris
+from artifact_mask.kernels.composition import compose, cut_out_debris
 from artifact_mask.kernels.crops import choose_place, cut_crop, learn_false_alarms, prepare_field
+from artifact_mask.kernels.truth import ARTIFACT, IGNORE, TruthField
 
 
 def field_with_square(shape=(300, 260), *, size=12, at=(100, 90), depth=-3.0):
@@ -15,7 +16,7 @@ def field_with_square(shape=(300, 260), *, size=12, at=(100, 90), depth=-3.0):
     window = tuple(slice(start, start + size) for start in at)
     contrast[window] = depth
     truth[window] = ARTIFACT
-    truth[200:220, 200:220] = LEFT_OUT
+    truth[200:220, 200:220] = IGNORE
     return TruthField(contrast, truth)
 
 
@@ -96,7 +97,7 @@ def test_what_is_drawn_in_is_darker_than_before():
         new = (composed.truth == ARTIFACT) & (field.truth != ARTIFACT)
         if new.any():
             new_darkness.append((composed.contrast - before)[new].mean())
-        assert set(np.unique(composed.truth)) <= {0, ARTIFACT, LEFT_OUT}
+        assert set(np.unique(composed.truth)) <= {0, ARTIFACT, IGNORE}
         assert composed.contrast.dtype == np.float32
         assert np.isfinite(composed.contrast).all()
     np.testing.assert_array_equal(field.contrast, before)

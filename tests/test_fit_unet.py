@@ -6,8 +6,9 @@ import torch
 import torchvision
 
 from artifact_mask.errors import ModelError
-from artifact_mask.kernels.composition import TruthField, cut_out_debris
+from artifact_mask.kernels.composition import cut_out_debris
 from artifact_mask.kernels.crops import prepare_field
+from artifact_mask.kernels.truth import TruthField
 from artifact_mask.nn.fit_unet import CropSamples, Recipe, fit_unet
 from artifact_mask.nn.model_card import PRESETS, UNetCard, UNetSpec
 from artifact_mask.nn.predict import Segmenter

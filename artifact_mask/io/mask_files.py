@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.kernels.outlines import ellipse, fill_outline
-
-BACKGROUND, ARTIFACT, IGNORE = 0, 1, 255
-"""Values of a mask: whoever learns or judges leaves out the pixels to ignore."""
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE
 
 PIXEL_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 _ROI_SUFFIXES = (".zip", ".roi")

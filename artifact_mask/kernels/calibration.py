@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_mask.kernels.agreement import NOTHING, Truth
-from artifact_mask.kernels.composition import ARTIFACT, LEFT_OUT, TruthField
 from artifact_mask.kernels.labels import Cut, label_artifacts
+from artifact_mask.kernels.truth import ARTIFACT, IGNORE, TruthField
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIN_OBJECTS_PX = (12, 25, 40, 60)
@@ -61,7 +61,7 @@ def calibrate(
     Calibration | None
         None if there is no artifact in any field.
     """
-    truths = [Truth(field.truth == ARTIFACT, field.truth == LEFT_OUT) for field, _ in fields]
+    truths = [Truth(field.truth == ARTIFACT, field.truth == IGNORE) for field, _ in fields]
     if not any(truth.n_objects for truth in truths):
         return None
 

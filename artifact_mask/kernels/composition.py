@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from artifact_mask.kernels.illumination import CONTRAST_UNIT, estimate_background
-
-BACKGROUND, ARTIFACT, LEFT_OUT = 0, 1, 255
-"""Values of a truth: nothing is learnt from a pixel that is left out."""
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE, TruthField
 
 LARGEST_CUTOUT_PX = 6000
 _FAINTEST_CUTOUT = -0.4
@@ -23,13 +21,6 @@ _FAINTEST_SHADOW = 0.034
 
 Light = NDArray[np.float32]
 Truth = NDArray[np.uint8]
-
-
-class TruthField(NamedTuple):
-    """A normalised field ``(y, x) float32`` and its truth ``(y, x) uint8``: 0 background, 1 artifact, 255 leave out."""
-
-    contrast: Light
-    truth: Truth
 
 
 class Cutout(NamedTuple):
@@ -103,7 +94,7 @@ def compose(field: TruthField, cutouts: Sequence[Cutout], rng: np.random.Generat
         light = light / np.maximum(estimate_background(light), 1e-6)
     contrast = ((light - 1) / CONTRAST_UNIT).astype(np.float32)
     if edge is not None:  # where a wide edge has become the background itself, nothing is left to see
-        truth[edge & (ndimage.uniform_filter(contrast, 15) > -0.3)] = LEFT_OUT
+        truth[edge & (ndimage.uniform_filter(contrast, 15) > -0.3)] = IGNORE
     return TruthField(contrast, truth)
 
 
@@ -236,7 +227,7 @@ def _add_blob(light: Light, truth: Truth, rng: np.random.Generator) -> None:
     if depth > _FAINTEST_SHADOW:
         truth[rim] = ARTIFACT
     else:
-        truth[rim & (truth != ARTIFACT)] = LEFT_OUT
+        truth[rim & (truth != ARTIFACT)] = IGNORE
 
 
 def _add_well_edge(light: Light, truth: Truth, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -256,7 +247,7 @@ def _add_well_edge(light: Light, truth: Truth, rng: np.random.Generator) -> NDAr
     if rng.random() < 0.4:  # the bright fringe of refraction at the wall
         light *= 1 + rng.uniform(0, 0.4) * np.exp(-(((inside - 3 * width) / (2 * width)) ** 2))
     darkening = (1 - darkest) * profile
-    truth[darkening > 0.02] = LEFT_OUT
+    truth[darkening > 0.02] = IGNORE
     edge: NDArray[np.bool_] = darkening > 0.12
     truth[edge] = ARTIFACT
     light += rng.normal(0, 0.01, shape) * profile

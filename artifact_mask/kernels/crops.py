@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from artifact_mask.kernels.composition import ARTIFACT, BACKGROUND, LEFT_OUT, TruthField
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE, TruthField
 
 OBJECT_SHARE, HARD_SHARE = 0.45, 0.3
 """Of the crops that show an artifact, and a place that is easily taken for one; the rest is cut anywhere."""
@@ -50,7 +50,7 @@ class TrainingField:
     @property
     def truth_field(self) -> TruthField:
         """The field as it was before its pixels were weighed."""
-        truth = np.where(self.weight > 0, self.is_artifact, LEFT_OUT).astype(np.uint8)
+        truth = np.where(self.weight > 0, self.is_artifact, IGNORE).astype(np.uint8)
         return TruthField(self.contrast.astype(np.float32), truth)
 
     @property
@@ -79,7 +79,7 @@ def prepare_field(field: TruthField) -> TrainingField:
     areas = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     of_label = np.concatenate([[1], np.clip(_EVEN_AREA_PX / np.maximum(areas, 1), 1, _MOST_WEIGHT)])
     weight = of_label[labels].astype(np.float16)
-    weight[truth == LEFT_OUT] = 0
+    weight[truth == IGNORE] = 0
     dense = np.where(truth == BACKGROUND, np.clip(_DENSE_STAIN - contrast, 0, 3), 0)
     hard = _spread_places(np.where(truth == BACKGROUND, ndimage.uniform_filter(dense, 15), 0))
     return TrainingField(contrast.astype(np.float16), labels > 0, weight, _object_places(labels, areas), hard)

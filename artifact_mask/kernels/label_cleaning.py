@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from artifact_mask.kernels.composition import ARTIFACT, BACKGROUND, LEFT_OUT
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE
 
 DENIED, CERTAIN = 0.1, 0.8
 """Mean probability below which a labelled object is doubted; probability from which an unlabelled one is seen."""
@@ -52,7 +52,7 @@ def clean_truth(truth: NDArray[np.uint8], probability: NDArray[np.float32]) -> t
     around = ndimage.binary_dilation(denied | added, np.ones((3, 3)), iterations=_RIM_PX)
     cleaned = truth.copy()
     # The rim of a doubtful object must not wipe out a neighbour that nobody doubts.
-    cleaned[denied | (around & (truth == BACKGROUND))] = LEFT_OUT
+    cleaned[denied | (around & (truth == BACKGROUND))] = IGNORE
     return cleaned, n_denied, n_added
 
 

@@ -86,13 +86,17 @@ class Cut:
     large_object_px: int = 1500
 
 
-def label_artifacts(probability: NDArray[np.float32], contrast: NDArray[np.float32], cut: Cut) -> NDArray[np.int32]:
+def label_artifacts(
+    probability: NDArray[np.float32], contrast: NDArray[np.float32] | None, cut: Cut
+) -> NDArray[np.int32]:
     """Cut a probability map into objects, grow them to their own dark edge, and add large, faint ones.
 
     Parameters
     ----------
-    probability, contrast
+    probability
         ``(y, x)``.
+    contrast
+        ``(y, x)``; without it, objects do not grow.
     cut
         How.
 
@@ -103,7 +107,7 @@ def label_artifacts(probability: NDArray[np.float32], contrast: NDArray[np.float
     """
     labels = label_objects(probability, threshold=cut.threshold, min_object_px=cut.min_object_px)
     mask = labels > 0
-    if cut.reach_px and mask.any():
+    if contrast is not None and cut.reach_px and mask.any():
         mask = grow_into_dark(mask, contrast, reach_px=cut.reach_px)
     if cut.large_threshold is not None:
         large = label_objects(probability, threshold=cut.large_threshold, min_object_px=cut.large_object_px)

@@ -23,9 +23,9 @@ from artifact_mask.io.editable_labels import (
     write_editable_label,
 )
 from artifact_mask.io.files import publish
-from artifact_mask.io.mask_files import ARTIFACT, IGNORE
 from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates, read_plate
 from artifact_mask.kernels.labels import label_objects, spare_number
+from artifact_mask.kernels.truth import ARTIFACT, IGNORE
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, NgffVersion, Plate, Well
 from artifact_mask.workflows.progress import FieldFailure, Progress, Silent, Summary

@@ -15,10 +15,10 @@ from artifact_mask.config import EvaluateConfig
 from artifact_mask.errors import ConfigError, ImageError, StorageError
 from artifact_mask.io.evaluation_picture import ComparedField, Curve, Distribution, save_evaluation_picture
 from artifact_mask.io.files import write_atomically
-from artifact_mask.io.mask_files import ARTIFACT, IGNORE
 from artifact_mask.kernels.agreement import BINS, Counts, Truth, pool, precision_recall
+from artifact_mask.kernels.truth import ARTIFACT, IGNORE
 from artifact_mask.workflows.evaluated_fields import EvaluatedField, find_evaluated_fields
-from artifact_mask.workflows.predictions import Cut, find_model
+from artifact_mask.workflows.predictions import cut_of_files, find_model
 from artifact_mask.workflows.progress import Progress, Silent
 from artifact_mask.workflows.training import read_in_order
 
@@ -161,7 +161,7 @@ def _tell_cut(config: EvaluateConfig, judged: Sequence[_Judged], progress: Progr
     is_chosen = config.threshold is not None and config.min_object_px is not None
     if find_model(config.prediction) or is_chosen or all(field.probabilities is None for field in judged):
         return
-    cut = Cut.of_files(config)
+    cut = cut_of_files(config)
     progress.note(
         f"Probabilities are cut at {cut.threshold:g}, and objects of fewer than {cut.min_object_px} px dropped; what "
         "is not given is that of the model that artmask ships. Change it with --threshold and --min-object-px."

@@ -15,10 +15,11 @@ from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.io.mask_files import list_masks, read_mask
 from artifact_mask.io.tiff_folders import find_place, list_tiffs
+from artifact_mask.kernels.labels import Cut
 from artifact_mask.workflows.predictions import (
-    Cut,
     Prediction,
     Source,
+    cut_of_files,
     find_model,
     is_mask_folder,
     is_outline,
@@ -175,7 +176,7 @@ def _pair_files(config: EvaluateConfig, truth: Path, prediction: Path, progress:
     """Masks and predictions of the same name."""
     true = list_masks(truth)
     predicted = pick_predictions(prediction, true, progress)
-    cut = Cut.of_files(config)
+    cut = cut_of_files(config)
     return [
         EvaluatedField(
             *find_place(stem), path.name, partial(_compare_files, path, predicted.get(stem), config.ignore, cut), None

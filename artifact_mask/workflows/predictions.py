@@ -15,10 +15,11 @@ from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.io.campaign_file import CAMPAIGN_FILE
 from artifact_mask.io.label_images import list_labels, read_label_image
-from artifact_mask.io.mask_files import ARTIFACT, MASK_SUFFIXES, PIXEL_SUFFIXES, list_masks, read_mask, read_pixels
+from artifact_mask.io.mask_files import MASK_SUFFIXES, PIXEL_SUFFIXES, list_masks, read_mask, read_pixels
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_objects
+from artifact_mask.kernels.labels import Cut, label_artifacts
+from artifact_mask.kernels.truth import ARTIFACT
 from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
@@ -42,28 +43,10 @@ class Prediction(NamedTuple):
     probability: NDArray[np.float32] | None
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How probabilities become objects; ``scale`` is how many times more pixels a side the model works at."""
-
-    threshold: float
-    min_object_px: int
-
-    @classmethod
-    def choose(cls, config: EvaluateConfig, card: UNetCard, scale: float = 1.0) -> "Cut":
-        """Take what is configured, else what the model's card says, as `artmask run` does."""
-        own = max(1, round(card.min_object_px / scale**2))
-        return cls(config.threshold or card.threshold, config.min_object_px or own)
-
-    @classmethod
-    def of_files(cls, config: EvaluateConfig) -> "Cut":
-        """Take what is configured, else what suits the model that artmask ships."""
-        return cls.choose(config, read_card(find_unet(), UNetCard))
-
-    def apply(self, probability: NDArray[np.float32]) -> Prediction:
-        """Cut a probability map ``(y, x)``."""
-        labels = label_objects(probability, threshold=self.threshold, min_object_px=self.min_object_px)
-        return Prediction(labels > 0, probability)
+def cut_of_files(config: EvaluateConfig) -> Cut:
+    """How files of probabilities become objects: as configured, else what suits the model that artmask ships."""
+    card = read_card(find_unet(), UNetCard)
+    return card.cut(threshold=config.threshold, min_object_px=config.min_object_px, reach_um=0)
 
 
 class Source(Protocol):
@@ -128,7 +111,8 @@ class _Model:
         scale = scale_between(field.pixel_size_um, self._card.pixel_size_um)
         with self._lock:
             (probability,) = predict_planes([contrast], scale, self._segmenter())
-        return Cut.choose(self._config, self._card, scale).apply(probability)
+        cut = self._card.cut(scale, threshold=self._config.threshold, min_object_px=self._config.min_object_px)
+        return Prediction(label_artifacts(probability, contrast, cut) > 0, probability)
 
     def _segmenter(self) -> "Segmenter":
         # Imported here, so that torch is paid for only where a model is given.
@@ -200,7 +184,7 @@ def _open_files(config: EvaluateConfig, folder: Path, truth: Sequence[SegmentedF
         plates = {root: read_plate(root).plate for root in find_plates(places)}
         for (root, key), path in match_masks(list(plates.items()), folder, progress).items():
             files[_name_field(plates[root], key)] = path
-    return _Files(files, Cut.of_files(config))
+    return _Files(files, cut_of_files(config))
 
 
 def _name_field(plate: Plate, key: FieldKey) -> _FieldName:
@@ -263,4 +247,5 @@ def read_prediction(path: Path, shape: tuple[int, int] | None, cut: Cut) -> Pred
             f"{path.name} has values from {np.nanmin(pixels):.3g} to {np.nanmax(pixels):.3g}, or none; expected "
             "probabilities from 0 to 1, or a mask of whole numbers."
         )
-    return cut.apply(pixels.astype(np.float32))
+    probability = pixels.astype(np.float32)
+    return Prediction(label_artifacts(probability, None, cut) > 0, probability)

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.io.label_images import list_labels, read_label_image
-from artifact_mask.io.mask_files import ARTIFACT, BACKGROUND, IGNORE, list_masks, read_mask
+from artifact_mask.io.mask_files import list_masks, read_mask
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.io.tiff import read_tiff_plane, read_tiff_shape
 from artifact_mask.io.tiff_folders import find_place, list_tiffs, parse_harmony_name
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, FieldKey, Plate, Well
 from artifact_mask.workflows.plate_fields import PlateField, open_field

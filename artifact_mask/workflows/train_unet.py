@@ -21,13 +21,14 @@ from artifact_mask.kernels.calibration import (
     Calibration,
     calibrate,
 )
-from artifact_mask.kernels.composition import ARTIFACT, Cutout, TruthField, cut_out_debris
+from artifact_mask.kernels.composition import Cutout, cut_out_debris
 from artifact_mask.kernels.crops import TrainingField, prepare_field
 from artifact_mask.kernels.familiarity import describe_field, summarise
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.label_cleaning import clean_truth
 from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.split import split_groups
+from artifact_mask.kernels.truth import ARTIFACT, TruthField
 from artifact_mask.nn.model_card import PRESETS, UNetCard, UNetSpec, find_unet, model_digest, read_card
 from artifact_mask.workflows.progress import Progress, Silent
 from artifact_mask.workflows.segmented_fields import SegmentedField, find_segmented_fields

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_mask.engine.retry import retry
-from artifact_mask.errors import ImageError
+from artifact_mask.errors import ConfigError, ImageError
 from artifact_mask.io.label_list import LabelledPlace, read_label_list
-from artifact_mask.kernels.composition import ARTIFACT, BACKGROUND, LEFT_OUT, TruthField
 from artifact_mask.kernels.crops import TrainingField, prepare_field
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE, TruthField
 from artifact_mask.workflows.planes import resample, scale_between, scaled_shape
 from artifact_mask.workflows.progress import Progress
 from artifact_mask.workflows.segmented_fields import SegmentedField
@@ -127,6 +127,8 @@ def read_training_fields(
     for source, found in zip(sources, read_in_order(readers), strict=True):
         n_bytes = source.shape[0] * source.shape[1] * np.dtype(np.uint16).itemsize
         progress.advance(1, int(isinstance(found, Exception)), n_bytes)
+        if isinstance(found, ConfigError):
+            raise found  # of all fields alike
         if isinstance(found, Exception):
             progress.note(f"{source.name} is left out: {found}")
             continue
@@ -166,9 +168,9 @@ def read_truth_field(source: SegmentedField, pixel_size_um: float) -> TruthField
     if scale == 1:
         return TruthField(contrast, truth)
     shape = scaled_shape(contrast.shape, scale)
-    artifact, left_out = (resample((truth == value).astype(np.float32), shape) >= 0.5 for value in (ARTIFACT, LEFT_OUT))
+    artifact, left_out = (resample((truth == value).astype(np.float32), shape) >= 0.5 for value in (ARTIFACT, IGNORE))
     resampled = artifact.astype(np.uint8) * np.uint8(ARTIFACT)
-    resampled[left_out] = LEFT_OUT
+    resampled[left_out] = IGNORE
     return TruthField(resample(contrast, shape), resampled)
 
 
@@ -204,5 +206,5 @@ def _overrule(read_mask: Callable[[], NDArray[np.uint8]], places: Sequence[Label
         box = place.box
         window = np.s_[box.y0 : box.y0 + box.height, box.x0 : box.x0 + box.width] if box else np.s_[:, :]
         if place.label != "artifact":
-            truth[window] = BACKGROUND if place.label == "clean" else LEFT_OUT
+            truth[window] = BACKGROUND if place.label == "clean" else IGNORE
     return truth

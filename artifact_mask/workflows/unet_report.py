@@ -15,8 +15,8 @@ from artifact_mask.io.files import write_atomically
 from artifact_mask.io.training_picture import Curve, save_curves
 from artifact_mask.kernels.agreement import BINS, Counts, Truth, pool, precision_recall
 from artifact_mask.kernels.calibration import RING_PX
-from artifact_mask.kernels.composition import ARTIFACT, LEFT_OUT
 from artifact_mask.kernels.labels import label_artifacts
+from artifact_mask.kernels.truth import ARTIFACT, IGNORE
 from artifact_mask.workflows.training_fields import TrainingFields
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def judge_fields(segmenter: "Segmenter", fields: TrainingFields) -> Judgement:
     strict, tolerant, curve = [], [], np.zeros((2, BINS), np.int64)
     for number in range(len(fields)):
         contrast, truth = fields[number].truth_field
-        known = Truth(truth == ARTIFACT, truth == LEFT_OUT)
+        known = Truth(truth == ARTIFACT, truth == IGNORE)
         probability = segmenter.predict(contrast[np.newaxis])[0]
         found = label_artifacts(probability, contrast, segmenter.card.cut()) > 0
         strict.append(known.count(found, ring_px=0))

@@ -155,6 +155,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="Model file, or weak or supervised for one of artmask.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
     min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
+    reach_um: Annotated[float | None, typer.Option(help="How far objects grow over dark pixels.")] = None,
     stain_threshold_od: Annotated[float | None, typer.Option(help="Optical density of stained pixels.")] = None,
     config: ConfigFile = None,
     *,
@@ -172,6 +173,7 @@ def run(
         "model": model,
         "threshold": threshold,
         "min_object_px": min_object_px,
+        "reach_um": reach_um,
         "stain_threshold_od": stain_threshold_od,
         "cluster": cluster,
     }
