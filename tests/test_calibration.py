@@ -32,8 +32,8 @@ def test_small_alarms_are_told_by_their_size():
 
 
 def test_what_is_left_out_counts_for_nothing():
-    fields = [graded(0.75, 0.95, left_out=True), graded(0.25, 0.95, left_out=True)]
-    assert calibrate(fields, 0, min_objects_px=(5,)).cut.threshold == 0.2
+    fields = [graded(0.75, 0.95, left_out=True), graded(0.35, 0.95, left_out=True)]
+    assert calibrate(fields, 0, min_objects_px=(5,)).cut.threshold == 0.3
 
 
 def test_a_faint_shadow_is_worth_a_lower_threshold_of_large_objects():

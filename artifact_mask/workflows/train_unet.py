@@ -61,7 +61,7 @@ MOST_CUTOUTS = 500
 FEWEST_FIELDS = 2
 MACHINE_MADE = ("weak", "artifacts")
 """Labels that a network may contradict; others were drawn or corrected by a person."""
-MOST_CALIBRATED = 30
+MOST_CALIBRATED = 20
 """Fields on which thresholds are tried."""
 THRESHOLD, MIN_OBJECT_PX = 0.5, 25
 """Where there is nothing to choose them on."""
@@ -407,9 +407,10 @@ def _complete(card: UNetCard, calibration: Calibration | None) -> UNetCard:
     if calibration is None:
         return card.model_copy(update={"threshold_choice": _UNCALIBRATED})
     said = (
-        f"Best on {calibration.n_fields} held-out fields: F1 of the pixels but for a ring of {RING_PX} px, plus the "
-        f"share of objects found, less {FALSE_OBJECT_COST} for each false object a field. These fields also decided "
-        "when training stopped, so that their figures are slightly better than those of further plates."
+        f"Best on {calibration.n_fields} held-out fields: F1 of the pixels, averaged over all and all but a ring of "
+        f"{RING_PX} px, plus the share of objects found, less {FALSE_OBJECT_COST} for each false object a field. These "
+        "fields also decided when training stopped, so that their figures are slightly better than those of further "
+        "plates."
     )
     return card.model_copy(
         update={
