@@ -21,7 +21,7 @@ from artifact_mask.nn.device import choose_device
 from artifact_mask.nn.model_card import PRESETS, UNetCard
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.nn.unet import build_unet
-from artifact_mask.workflows.planes import predict_at_scale
+from artifact_mask.workflows.planes import predict_planes
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     for turn in range(args.rounds + 1):
         for name, segmenter in segmenters.items():
             began = time.perf_counter()
-            predict_at_scale([contrast], scales[name], segmenter)
+            predict_planes([contrast], scales[name], segmenter)
             if turn:  # the first one warms up
                 seconds[name].append(time.perf_counter() - began)
     print(f"{args.size} x {args.size}, {choose_device()}, {torch.get_num_threads()} threads\n")
