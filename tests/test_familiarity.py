@@ -186,13 +186,19 @@ def test_failed_fields_and_records_of_old_runs_are_passed_over(seen):
 
 
 def test_texture_is_not_compared_at_another_pixel_size(seen):
-    plate = _plate(1)
-    records = {("B/2", 0): FieldRecord({"roughness": 9.0, "contrast_asymmetry": 0.9}, {})}
+    plate = _plate(4)
+    records = {key: FieldRecord({"roughness": 9.0, "contrast_asymmetry": 0.9}, {}) for key in plate.acquisition_of}
     (warning,) = describe_unfamiliar(plate, records, seen, resampled=True)
     assert "contrast_asymmetry" in warning
     assert "roughness" not in warning
     (warning,) = describe_unfamiliar(plate, records, seen)
     assert "roughness" in warning
+
+
+def test_a_few_fields_say_too_little(seen):
+    plate = _plate(3)
+    records = {key: FieldRecord({"roughness": 9.0}, {}) for key in plate.acquisition_of}
+    assert describe_unfamiliar(plate, records, seen) == []
 
 
 class Notes(Silent):

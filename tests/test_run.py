@@ -25,7 +25,7 @@ from artifact_mask.errors import ModelError, PlateError
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_objects
+from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows import campaign
@@ -88,7 +88,7 @@ def test_labels_are_what_the_model_finds(finished):
     image = open_level(folder)[0, 0, 0]
     contrast = normalise_by_background(image, estimate_background(image))
     probability = Segmenter.load(device="cpu").predict(contrast[np.newaxis])[0]
-    expected = label_objects(probability, threshold=card.threshold, min_object_px=card.min_object_px)
+    expected = label_artifacts(probability, contrast, card.cut())
     labels = open_level(folder / "labels" / "artifacts")
     assert labels.dtype == np.int32
     assert labels.metadata.dimension_names == ("t", "z", "y", "x")

@@ -1,35 +1,20 @@
 """`artmask train unet`: teach a network which pixels are artifacts, from weak labels, corrected ones, or masks."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from artifact_mask.config import ShippedUNet, TrainUNetConfig
 from artifact_mask.errors import ConfigError
-from artifact_mask.kernels.calibration import (
-    FALSE_OBJECT_COST,
-    MIN_OBJECTS_PX,
-    RING_PX,
-    THRESHOLDS,
-    Calibration,
-    calibrate,
-)
-from artifact_mask.kernels.composition import Cutout, cut_out_debris
-from artifact_mask.kernels.crops import TrainingField, prepare_field
-from artifact_mask.kernels.familiarity import describe_field, summarise
-from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
+from artifact_mask.kernels.calibration import MIN_OBJECTS_PX, THRESHOLDS, Calibration, calibrate
 from artifact_mask.kernels.label_cleaning import clean_truth
-from artifact_mask.kernels.scene import draw_scene
 from artifact_mask.kernels.split import split_groups
-from artifact_mask.kernels.truth import ARTIFACT, TruthField
 from artifact_mask.nn.model_card import PRESETS, UNetCard, UNetSpec, find_unet, model_digest, read_card
+from artifact_mask.workflows.crop_samples import sample_crops, simulate_fields
 from artifact_mask.workflows.progress import Progress, Silent
 from artifact_mask.workflows.segmented_fields import SegmentedField, find_segmented_fields
 from artifact_mask.workflows.training import (
@@ -45,28 +30,22 @@ from artifact_mask.workflows.training_fields import (
     read_training_fields,
     take_at_their_word,
 )
+from artifact_mask.workflows.unet_card import PACKAGES, add_calibration, describe_unet
 from artifact_mask.workflows.unet_report import judge_fields, write_unet_report
 
 if TYPE_CHECKING:
-    from artifact_mask.nn.fit_unet import CropSamples, Recipe
+    from artifact_mask.nn.fit_unet import Recipe
     from artifact_mask.nn.fitting import Course
     from artifact_mask.nn.predict import Segmenter
     from artifact_mask.nn.unet import ArtifactUNet
 
 FROM_SCRATCH, FROM_WEIGHTS = 3e-3, 1e-3
 """Learning rates: a higher one undoes what weights have learnt before."""
-SIMULATED_SHARE = 0.125
-MOST_CUTOUTS = 500
-"""Pieces of debris that are kept to be pasted."""
 FEWEST_FIELDS = 2
 MACHINE_MADE = ("weak", "artifacts")
 """Labels that a network may contradict; others were drawn or corrected by a person."""
 MOST_CALIBRATED = 20
 """Fields on which thresholds are tried."""
-THRESHOLD, MIN_OBJECT_PX = 0.5, 25
-"""Where there is nothing to choose them on."""
-_UNCALIBRATED = "By hand, or 0.5 and 25 px: no field with artifacts was held out to choose them on."
-_PACKAGES = ("torch", "monai", "lightning", "numpy")
 
 
 @dataclass(frozen=True)
@@ -78,6 +57,10 @@ class _Plan:
     start: str
     pixel_size_um: float
     n_rounds: int
+
+    def describe(self, config: TrainUNetConfig, fields: TrainingFields) -> UNetCard:
+        """Write the network's card."""
+        return describe_unet(config, self.spec, self.pixel_size_um, self.start, fields)
 
 
 def train_unet(config: TrainUNetConfig, progress: Progress | None = None) -> Training:
@@ -140,8 +123,8 @@ def train_unet(config: TrainUNetConfig, progress: Progress | None = None) -> Tra
     digest = _digest(config, plan, fields, is_held, checksum)
     with naming_storage_errors(config.dest):
         courses = _train_rounds(config, plan, train, held_out, folder, digest, progress)
-        segmenter = Segmenter.of(plan.network, _make_card(config, plan, fields))
-        segmenter = replace(segmenter, card=_complete(segmenter.card, _calibrate(config, segmenter, held_out)))
+        segmenter = Segmenter.of(plan.network, plan.describe(config, fields))
+        segmenter = replace(segmenter, card=add_calibration(segmenter.card, _calibrate(config, segmenter, held_out)))
         judgement = judge_fields(segmenter, held_out)
         card = segmenter.card.model_copy(update={"metrics": judgement.metrics})
         report = config.dest.with_name(f"{config.dest.stem}.report")
@@ -233,17 +216,17 @@ def _train_rounds(
     from artifact_mask.nn.predict import Segmenter
     from artifact_mask.nn.training_folder import prepare_folder
 
-    simulated = _simulate(config.simulated, config.seed)
+    simulated = simulate_fields(config.simulated, plan.pixel_size_um, config.seed)
     courses = []
     for number in range(1, plan.n_rounds + 1):
         place = folder / f"round{number}"
         if prepare_folder(place, f"{digest} {number}"):
             progress.note(f"{place} is of another training, with other labels or settings; this one starts anew.")
         recipe = _recipe(config, is_fresh=number == 1 and config.start == "scratch", seed=config.seed + number - 1)
-        samples = _sample(config, train, simulated)
+        samples = sample_crops(config, train, simulated)
         courses.append(fit_unet(plan.network, plan.spec, samples, held_out, recipe, folder=place, tell=progress.note))
         if number < plan.n_rounds:
-            card = _make_card(config, plan, train)
+            card = plan.describe(config, train)
             train = _clean(Segmenter.of(plan.network, card), train, progress)
     return courses
 
@@ -262,42 +245,6 @@ def _recipe(config: TrainUNetConfig, *, is_fresh: bool, seed: int) -> "Recipe":
     )
 
 
-def _sample(config: TrainUNetConfig, train: TrainingFields, simulated: list[TrainingField]) -> "CropSamples":
-    """Put labelled and simulated fields together, with debris to paste."""
-    from artifact_mask.nn.fit_unet import CropSamples
-
-    chances = None
-    if simulated:
-        shares = ((1 - SIMULATED_SHARE, len(train)), (SIMULATED_SHARE, len(simulated)))
-        chances = np.concatenate([np.full(n, share / n) for share, n in shares])
-    cutouts = _cut_out(train, config.seed) if config.drawn else []
-    return CropSamples(_Chained(train, simulated), chances, cutouts, config.drawn, config.crop_px)
-
-
-def _cut_out(train: TrainingFields, seed: int) -> list[Cutout]:
-    """Cut debris out of fields in a random order, until there is enough."""
-    cutouts: list[Cutout] = []
-    for number in np.random.default_rng(seed).permutation(len(train)):
-        cutouts += cut_out_debris(train[int(number)].truth_field)
-        if len(cutouts) >= MOST_CUTOUTS:
-            break
-    return cutouts[:MOST_CUTOUTS]
-
-
-def _simulate(n: int, seed: int) -> list[TrainingField]:
-    """Draw simulated fields, crowded with artifacts."""
-    drawn = []
-    for number in range(n):
-        rng = np.random.default_rng((seed, number))
-        density = float(np.exp(rng.uniform(-1, 1.5)))
-        scene = draw_scene((1080, 1080), seed=(seed, number), dose=rng.uniform(), artifact_density=density)
-        contrast = normalise_by_background(scene.image[0], estimate_background(scene.image[0]))
-        # Outlined as loosely as people do.
-        outlined = ndimage.binary_dilation(scene.artifacts > 0, iterations=2)
-        drawn.append(prepare_field(TruthField(contrast, outlined.astype(np.uint8))))
-    return drawn
-
-
 def _clean(segmenter: "Segmenter", train: TrainingFields, progress: Progress) -> TrainingFields:
     """Leave out the labels that a network contradicts."""
     cleaned, n_denied, n_added = {}, 0, 0
@@ -314,20 +261,6 @@ def _clean(segmenter: "Segmenter", train: TrainingFields, progress: Progress) ->
         f"{len(cleaned)} of {len(train)} fields: the next round leaves them out."
     )
     return train.with_truths(cleaned)
-
-
-class _Chained(Sequence[TrainingField]):
-    """Fields of two kinds, one after the other."""
-
-    def __init__(self, first: Sequence[TrainingField], second: Sequence[TrainingField]) -> None:
-        self._first, self._second = first, second
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._second)
-
-    def __getitem__(self, index: int) -> TrainingField:  # type: ignore[override]  # no slices
-        n = len(self._first)
-        return self._first[index] if index < n else self._second[index - n]
 
 
 def _calibrate(config: TrainUNetConfig, segmenter: "Segmenter", held_out: TrainingFields) -> Calibration | None:
@@ -356,7 +289,7 @@ def _digest(
         if path.is_file():
             decisive[name] = model_digest(path)
     given = {
-        "software": list_software(_PACKAGES),
+        "software": list_software(PACKAGES),
         "config": decisive,
         "architecture": plan.spec.model_dump(mode="json"),
         "pixel_size_um": plan.pixel_size_um,
@@ -366,57 +299,3 @@ def _digest(
         "pixels": checksum,
     }
     return digest_settings(given)
-
-
-def _make_card(config: TrainUNetConfig, plan: _Plan, fields: TrainingFields) -> UNetCard:
-    """Write the card, but for what the held-out fields decide."""
-    seen = []
-    for number in range(len(fields)):
-        contrast, truth = fields[number].truth_field
-        seen.append(describe_field(contrast, truth == ARTIFACT))
-    kinds = Counter((field.plate, field.source) for field in fields.sources)
-    wells = Counter(plate for plate, _ in set(fields.groups))
-    described = [
-        f"{plate or 'TIFFs'}: {n} fields of {wells[plate]} wells, truth from {source}"
-        for (plate, source), n in kinds.items()
-    ]
-    if config.drawn:
-        described.append(f"for {config.drawn:.0%} of the crops, with shadows, well edges, debris and stain drawn in")
-    if config.simulated:
-        described.append(f"for {SIMULATED_SHARE:.0%} of the other crops, {config.simulated} simulated fields")
-    if plan.start != "random weights":
-        described.append(f"before that, what {plan.start} had seen")
-    return UNetCard(
-        name=config.dest.stem,
-        version="1",
-        architecture=plan.spec,
-        pixel_size_um=plan.pixel_size_um,
-        threshold=config.threshold or THRESHOLD,
-        min_object_px=config.min_object_px or MIN_OBJECT_PX,
-        reach_um=config.reach_um,
-        large_threshold=config.large_threshold,
-        training_data=tuple(described),
-        seen=summarise(seen),
-        software=list_software(_PACKAGES),
-        licence=config.licence,
-    )
-
-
-def _complete(card: UNetCard, calibration: Calibration | None) -> UNetCard:
-    """Put on the card which threshold and smallest object were chosen."""
-    if calibration is None:
-        return card.model_copy(update={"threshold_choice": _UNCALIBRATED})
-    said = (
-        f"Best on {calibration.n_fields} held-out fields: F1 of the pixels, averaged over all and all but a ring of "
-        f"{RING_PX} px, plus the share of objects found, less {FALSE_OBJECT_COST} for each false object a field. These "
-        "fields also decided when training stopped, so that their figures are slightly better than those of further "
-        "plates."
-    )
-    return card.model_copy(
-        update={
-            "threshold": calibration.cut.threshold,
-            "min_object_px": calibration.cut.min_object_px,
-            "large_threshold": calibration.cut.large_threshold,
-            "threshold_choice": said,
-        }
-    )

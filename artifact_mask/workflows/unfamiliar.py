@@ -23,6 +23,8 @@ _MAY_BE = {
     "flat_fraction": "clipped or 8-bit pixels",
     "sharpness": "out of focus",
 }
+FEWEST_FIELDS = 4
+"""Fewer fields say too little about a plate."""
 _MAX_WELLS = 12
 _STICKS_OUT, _LEAST = 5.0, 0.05
 """A well is named from so many times the largest share of artifact that was seen, and from that share on."""
@@ -57,7 +59,7 @@ def describe_unfamiliar(
     rows = [record.row for record in records.values() if not record.failed]
     measured = {name: [row[name] for row in rows if name in row] for name in comparable}
     n_fields = max(map(len, measured.values()), default=0)
-    unfamiliar = find_unfamiliar(measured, comparable)
+    unfamiliar = find_unfamiliar(measured, comparable) if n_fields >= FEWEST_FIELDS else []
     warnings = [_warn(plate.name, n_fields, unfamiliar)] if unfamiliar else []
     if all(found.name != "artifact_fraction" for found in unfamiliar) and "artifact_fraction" in seen:
         warnings += _warn_of_wells(plate, records, seen["artifact_fraction"][1])

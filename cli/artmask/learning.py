@@ -96,6 +96,7 @@ def unet(
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks or outlines instead of label images.")] = None,
     ignore: Annotated[int | None, typer.Option(help="Value of pixels to learn nothing from.")] = None,
+    known: Annotated[Path | None, typer.Option(help="Table of label-sheet, which overrules labels.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="light, wide, published, resnet18, 34 or 50 \\[default: light].")
     ] = None,
@@ -125,6 +126,7 @@ def unet(
         "labels": labels,
         "masks": masks,
         "ignore": ignore,
+        "known": known,
         "preset": preset,
         "start": start,
         "encoder_start": encoder_start,
