@@ -16,7 +16,7 @@ from artifact_mask.errors import ConfigError, ImageError, PlateError
 from artifact_mask.io.ome_zarr import write_field, write_labels
 from artifact_mask.io.ome_zarr_plate import create_plate
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_objects
+from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows.planes import predict_planes, scale_between
 from artifact_mask.workflows.progress import Silent
@@ -278,8 +278,7 @@ def test_a_model_is_applied_as_run_does(pictures):
     scale = scale_between(0.6, segmenter.card.pixel_size_um)
     contrast = normalise_by_background(image(), estimate_background(image()))
     (probability,) = predict_planes([contrast], scale, segmenter)
-    least = max(1, round(segmenter.card.min_object_px / scale**2))
-    mask = label_objects(probability, threshold=0.4, min_object_px=least) > 0
+    mask = label_artifacts(probability, contrast, segmenter.card.cut(scale, threshold=0.4)) > 0
     truth = box(30, 30, 15, 20) > 0
     assert scores_of(evaluation)["pooled", "strict"]["iou_artifact"] == pytest.approx(
         (mask & truth).sum() / (mask | truth).sum()

@@ -199,7 +199,7 @@ def test_a_folder_of_images_and_masks_will_do(tmp_path):
 
 
 def test_the_published_preset_works_at_its_own_pixel_size(plate, tmp_path):
-    config = configure(plate, tmp_path / "m.safetensors", preset="published", max_epochs=1)
+    config = configure(plate, tmp_path / "m.safetensors", preset="published", max_epochs=1, batch_size=2)
     card = read_card(train_unet(config).model, UNetCard)
     assert card.architecture == PRESETS["published"].architecture
     pixel_size = find_fields(plate)[0].pixel_size_um

@@ -44,9 +44,9 @@ class Prediction(NamedTuple):
 
 
 def cut_of_files(config: EvaluateConfig) -> Cut:
-    """How files of probabilities become objects: as configured, else what suits the model that artmask ships."""
+    """How files of probabilities become objects: as configured, else by the shipped model's card."""
     card = read_card(find_unet(), UNetCard)
-    return card.cut(threshold=config.threshold, min_object_px=config.min_object_px, reach_um=0)
+    return Cut(config.threshold or card.threshold, config.min_object_px or card.min_object_px)
 
 
 class Source(Protocol):
