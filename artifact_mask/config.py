@@ -285,12 +285,12 @@ class TrainUNetConfig(Frozen):
         default=None,
         description="Table of `artmask label-sheet`: what a person called clean is background, whatever labels say.",
     )
-    rounds: int | None = Field(
-        default=None,
+    rounds: int = Field(
+        default=1,
         ge=1,
         le=9,
         description="Trainings in a row; after each, labels made by a program that the network contradicts are left "
-        "out of the next. By default 2 where there are such labels, else 1.",
+        "out of the next.",
     )
     simulated: int = Field(
         default=0, ge=0, le=999, description="Simulated fields to learn from beside the others, an eighth of the crops."

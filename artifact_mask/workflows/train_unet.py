@@ -56,7 +56,6 @@ class _Plan:
     spec: UNetSpec
     start: str
     pixel_size_um: float
-    n_rounds: int
 
     def describe(self, config: TrainUNetConfig, fields: TrainingFields) -> UNetCard:
         """Write the network's card."""
@@ -136,7 +135,7 @@ def train_unet(config: TrainUNetConfig, progress: Progress | None = None) -> Tra
         described |= {name: list_wells(part.groups) for name, part in (("train", train), ("held_out", held_out))}
         write_unet_report(report, courses, judgement, held_out, described)
         save_model(config.dest, plan.network, card)
-        for number in range(1, plan.n_rounds + 1):
+        for number in range(1, config.rounds + 1):
             remove_folder(folder / f"round{number}")
         remove_folder(folder)
     return Training(
@@ -157,12 +156,11 @@ def _plan(config: TrainUNetConfig, sources: list[SegmentedField]) -> _Plan:
     from artifact_mask.nn.start_weights import start_unet
 
     preset = PRESETS[config.preset]
-    n_rounds = config.rounds or (2 if any(source.source in MACHINE_MADE for source in sources) else 1)
     if config.start == "scratch":
         network, said = start_unet(preset.architecture, "scratch", config.encoder_start, config.seed)
         side = max(sources[0].shape)
         natural = sources[0].pixel_size_um * (side / preset.field_px if preset.field_px else 1.0)
-        return _Plan(network, preset.architecture, said, config.model_pixel_size_um or natural, n_rounds)
+        return _Plan(network, preset.architecture, said, config.model_pixel_size_um or natural)
     path = _start_file(config.start)
     card = read_card(path, UNetCard)
     if config.model_pixel_size_um not in (None, card.pixel_size_um):
@@ -171,7 +169,7 @@ def _plan(config: TrainUNetConfig, sources: list[SegmentedField]) -> _Plan:
             f"{config.model_pixel_size_um:.3g}. Leave it away, or start from scratch."
         )
     network, said = start_unet(card.architecture, str(path), config.encoder_start, config.seed)
-    return _Plan(network, card.architecture, said, card.pixel_size_um, n_rounds)
+    return _Plan(network, card.architecture, said, card.pixel_size_um)
 
 
 def _start_file(start: str) -> Path:
@@ -218,14 +216,14 @@ def _train_rounds(
 
     simulated = simulate_fields(config.simulated, plan.pixel_size_um, config.seed)
     courses = []
-    for number in range(1, plan.n_rounds + 1):
+    for number in range(1, config.rounds + 1):
         place = folder / f"round{number}"
         if prepare_folder(place, f"{digest} {number}"):
             progress.note(f"{place} is of another training, with other labels or settings; this one starts anew.")
         recipe = _recipe(config, is_fresh=number == 1 and config.start == "scratch", seed=config.seed + number - 1)
         samples = sample_crops(config, train, simulated)
         courses.append(fit_unet(plan.network, plan.spec, samples, held_out, recipe, folder=place, tell=progress.note))
-        if number < plan.n_rounds:
+        if number < config.rounds:
             card = plan.describe(config, train)
             train = _clean(Segmenter.of(plan.network, card), train, progress)
     return courses
@@ -293,7 +291,6 @@ def _digest(
         "config": decisive,
         "architecture": plan.spec.model_dump(mode="json"),
         "pixel_size_um": plan.pixel_size_um,
-        "rounds": plan.n_rounds,
         "fields": [(source.plate, source.well, source.field, source.file) for source in fields.sources],
         "held_out": is_held.tolist(),
         "pixels": checksum,

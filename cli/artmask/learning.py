@@ -106,7 +106,7 @@ def unet(
     encoder_start: Annotated[
         str | None, typer.Option(help="Weights of a ResNet encoder: scratch, imagenet or a file.")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(help="Trainings, labels cleaned in between \\[default: 2].")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Trainings, labels cleaned in between \\[default: 1].")] = None,
     simulated: Annotated[int | None, typer.Option(help="Simulated fields beside the others \\[default: 0].")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="Of a round, at most \\[default: 60].")] = None,
     pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size of TIFFs.")] = None,
