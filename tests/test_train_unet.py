@@ -245,6 +245,9 @@ def test_fields_beyond_the_memory_are_read_again(plate):
         np.testing.assert_array_equal(fields[9].is_artifact, kept[9].is_artifact)
         assert not fields.with_truths(cleaned)[9].is_artifact.any()
         assert fields.with_truths(cleaned)[8].is_artifact.any()
+        twice = fields.with_truths(cleaned).with_truths({8: cleaned[9]})
+        assert not twice[8].is_artifact.any()
+        assert not twice[9].is_artifact.any()
 
 
 def test_a_field_that_cannot_be_read_is_left_out(tmp_path):

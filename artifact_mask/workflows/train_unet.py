@@ -44,6 +44,8 @@ FROM_SCRATCH, FROM_WEIGHTS = 3e-3, 1e-3
 FEWEST_FIELDS = 2
 MACHINE_MADE = ("weak", "artifacts")
 """Labels that a network may contradict; others were drawn or corrected by a person."""
+_OF_THE_CUT = {"threshold", "min_object_px", "large_threshold", "reach_um"}
+"""Settings that decide nothing before the weights are there."""
 MOST_CALIBRATED = 20
 """Fields on which thresholds are tried."""
 
@@ -280,7 +282,7 @@ def _digest(
     config: TrainUNetConfig, plan: _Plan, fields: TrainingFields, is_held: NDArray[np.bool_], checksum: int
 ) -> str:
     """Digest of everything that decides the training; where the fields lie does not."""
-    away = {"places", "dest", "masks", "known", "licence", "threshold", "min_object_px"}
+    away = {"places", "dest", "masks", "known", "licence"} | _OF_THE_CUT
     decisive = config.model_dump(mode="json", exclude=away)
     for name in ("start", "encoder_start"):
         path = _start_file(decisive[name])

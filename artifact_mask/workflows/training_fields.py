@@ -77,14 +77,14 @@ class TrainingFields(Sequence[TrainingField]):
         return TrainingFields([self.sources[number] for number in numbers], kept, self._pixel_size_um)
 
     def with_truths(self, cleaned: "Mapping[int, PackedTruth]") -> "TrainingFields":
-        """Replace the truth of some fields."""
+        """Replace the truth of some fields; what was replaced before stays so."""
         kept = {
             number: prepare_field(TruthField(field.truth_field.contrast, cleaned[number].unpack()))
             if number in cleaned
             else field
             for number, field in self._kept.items()
         }
-        return TrainingFields(self.sources, kept, self._pixel_size_um, cleaned)
+        return TrainingFields(self.sources, kept, self._pixel_size_um, {**self._cleaned, **cleaned})
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How a network does on held-out fields.
+class HeldOutCounts:
+    """What was counted on held-out fields.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Judgement:
         }
 
 
-def judge_fields(segmenter: "Segmenter", fields: TrainingFields) -> Judgement:
+def judge_fields(segmenter: "Segmenter", fields: TrainingFields) -> HeldOutCounts:
     """Predict fields one by one, and compare them with their truth."""
     strict, tolerant, curve = [], [], np.zeros((2, BINS), np.int64)
     for number in range(len(fields)):
@@ -69,13 +69,13 @@ def judge_fields(segmenter: "Segmenter", fields: TrainingFields) -> Judgement:
         strict.append(known.count(found, ring_px=0))
         tolerant.append(known.count(found, ring_px=RING_PX))
         curve += known.count_probabilities(probability, ring_px=RING_PX)
-    return Judgement(strict, tolerant, curve)
+    return HeldOutCounts(strict, tolerant, curve)
 
 
 def write_unet_report(
     folder: Path,
     courses: "Sequence[Course]",
-    judgement: Judgement,
+    judgement: HeldOutCounts,
     held_out: TrainingFields,
     described: Mapping[str, object],
 ) -> None:
@@ -118,7 +118,7 @@ def write_unet_report(
     write_atomically(folder / "report.json", json.dumps(report, indent=1).encode())
 
 
-def _tabulate(judgement: Judgement, held_out: TrainingFields) -> str:
+def _tabulate(judgement: HeldOutCounts, held_out: TrainingFields) -> str:
     text = io.StringIO(newline="")
     counts = [{f"strict_{name}": n for name, n in asdict(each).items()} for each in judgement.strict]
     for row, tolerant, source in zip(counts, judgement.tolerant, held_out.sources, strict=True):
