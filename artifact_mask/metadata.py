@@ -14,6 +14,12 @@ Harmony = Literal["v4", "v5", "v6", "v7", "columbus"]
 FlatField = Literal["none", "harmony"]
 """Whose flat field the pixels are divided by."""
 
+STAGE_LABELS = ("artifacts", "weak", "stain")
+"""Label images that `run`, `label` and `stain` write, and write again; all others may be a person's own."""
+
+OD_STEP = 0.005
+"""Step in which optical densities are counted: a pixel has the largest multiple that it reaches."""
+
 PIXEL_BYTES = 2
 """Of a camera's pixels, which are uint16."""
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes, write_field, write_labels, write_masked
 from artifact_mask.kernels.familiarity import describe_field
+from artifact_mask.kernels.field_measurements import measure_plane
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
-from artifact_mask.kernels.labels import label_artifacts, object_areas
+from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.scene import draw_scene
-from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.metadata import Acquisition, Channel, Field
 from artifact_mask.nn.predict import Segmenter
 
@@ -44,7 +44,6 @@ ACQUISITION = Acquisition(
     channels=(Channel(1, "Brightfield", "brightfield", 740.0), Channel(2, "Nuclei", "fluorescence", 375.0, 456.0)),
     wells=(),
 )
-STAIN_THRESHOLD_OD = 0.08
 
 
 class Clock:
@@ -109,7 +108,8 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
     probability = clock("predict", segmenter.predict, contrast[np.newaxis])[0]
     card = segmenter.card
     labels = clock("label", label_artifacts, probability, contrast, card.cut())
-    mask = clock("measure", _measure_field, pixels, background, labels)
+    mask = labels > 0
+    clock("measure", measure_plane, pixels, background, labels)
     clock("describe", describe_field, contrast, mask)
     masked = clock("mask", fill_with_median, pixels, mask)
     clock("write labels", write_labels, files, target, ACQUISITION, field, [((0, 0), labels)], name="artifacts")
@@ -119,16 +119,6 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
 def _read(folder: Path) -> NDArray[np.uint16]:
     read_missing_planes(folder)
     return read_image_plane(folder, ACQUISITION, (0, 0, 0))
-
-
-def _measure_field(
-    pixels: NDArray[np.uint16], background: NDArray[np.float32], labels: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    mask = labels > 0
-    object_areas(labels)
-    background.mean()
-    stained_fractions(pixels, background, mask, threshold=STAIN_THRESHOLD_OD)
-    return mask
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from artifact_mask.config import RunConfig
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.kernels.scene import draw_scene
-from artifact_mask.kernels.staining import stained_fractions
+from artifact_mask.kernels.staining import density_steps, optical_density, step_of
 from artifact_mask.nn.predict import Segmenter
 
 SIDE_PX = 1080
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--no-edges", action="store_true", help="leave out fields with a well edge")
     parser.add_argument("--threshold", type=float, help="of the model; by default its own")
     arguments = parser.parse_args()
-    threshold = RunConfig.model_fields["stain_threshold_od"].default
+    threshold = RunConfig.model_fields["stain_threshold"].default
     measure = partial(_measure, model=arguments.model, stain_threshold=threshold, cut=arguments.threshold)
     places = [
         (seed, well, field)
@@ -114,9 +114,8 @@ def _measure(
     }
 
     def stained(image: NDArray[np.uint16], light: NDArray[np.float32]) -> dict[str, float]:
-        return {
-            name: stained_fractions(image, light, mask, threshold=stain_threshold)[1] for name, mask in masks.items()
-        }
+        is_stained = density_steps(optical_density(image, light)) >= step_of(stain_threshold)
+        return {name: float(is_stained[~mask].mean()) for name, mask in masks.items()}
 
     of_clean = stained(clean, clean_background)
     return Measured(

@@ -231,6 +231,12 @@ def read_settings(plate: Location, stage: str) -> Mapping[str, Any]:
     return settings
 
 
+def read_config(plate: Location, stage: str) -> Mapping[str, Any]:
+    """Read the configuration that a stage was run with last; empty if it was never begun."""
+    config: Mapping[str, Any] = _read_json(beside(plate) / stage / "state.json").get("config", {})
+    return config
+
+
 def beside(plate: Location) -> Location:
     """Folder of records, leases and logs; beside the store, since a foreign folder in it makes Zarr readers warn."""
     return plate.with_name(plate.name + ".artmask")

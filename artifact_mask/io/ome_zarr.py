@@ -15,7 +15,6 @@ from zarr.abc.store import Store
 from zarr.errors import ContainsArrayError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
-from artifact_mask.config import STAGE_LABELS
 from artifact_mask.errors import PlateError
 from artifact_mask.io.chunk import INTENSITY, LABEL, PlaneCodec
 from artifact_mask.io.files import StagedFiles
@@ -25,7 +24,7 @@ from artifact_mask.io.plane import create_array, read_plane, write_plane
 from artifact_mask.io.zarr_group import dump, read_group, write_group
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
 from artifact_mask.location import Location, list_folders
-from artifact_mask.metadata import Acquisition, Field, NgffVersion, PlaneIndex
+from artifact_mask.metadata import STAGE_LABELS, Acquisition, Field, NgffVersion, PlaneIndex
 
 
 def write_field(

@@ -3,7 +3,10 @@
 import io
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from artifact_mask.columns import TABLES
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.layout import LAYOUTS
 from artifact_mask.io.zarr_group import write_group
@@ -27,14 +30,33 @@ def write_tables(
     written = {}
     for name, frame in tables.items():
         folder = plate / "tables" / name
-        parquet = io.BytesIO()
-        frame.to_parquet(parquet, index=False)
-        files.write_if_changed(folder / "table.parquet", parquet.getvalue())
+        files.write_if_changed(folder / "table.parquet", _to_parquet(name, frame))
         files.write_if_changed(folder / "table.csv", frame.to_csv(index=False).encode())
         write_group(files, folder, layout, {}, _TABLE_ATTRIBUTES, stamped=False)
         written[name] = folder / "table.csv"
     write_group(files, plate / "tables", layout, {}, {"tables": sorted(tables)}, stamped=False)
     return written
+
+
+def _to_parquet(name: str, frame: pd.DataFrame) -> bytes:
+    """Encode a table; each column says in its metadata what it means."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.cast(describe_schema(name, table.schema), safe=False)
+    parquet = io.BytesIO()
+    pq.write_table(table, parquet)
+    return parquet.getvalue()
+
+
+def describe_schema(name: str, schema: pa.Schema) -> pa.Schema:
+    """Add the meaning and unit of each column of a table, where it is one of ours, to a schema."""
+    known = {column.name: column for column in TABLES.get(name, ())}
+    fields = [
+        field.with_metadata({"unit": known[field.name].unit, "meaning": known[field.name].meaning})
+        if field.name in known
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, metadata=schema.metadata)
 
 
 def read_table(plate: Location, name: str) -> pd.DataFrame:

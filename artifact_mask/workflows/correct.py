@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask.config import STAGE_LABELS, CorrectConfig
+from artifact_mask.config import CorrectConfig
 from artifact_mask.engine.journal import Journal, hold_plate
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ImageError, PlateError
@@ -27,7 +27,7 @@ from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates, read_plate
 from artifact_mask.kernels.labels import label_objects, spare_number
 from artifact_mask.kernels.truth import ARTIFACT, IGNORE
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Field, NgffVersion, Plate, Well
+from artifact_mask.metadata import STAGE_LABELS, Acquisition, Field, NgffVersion, Plate, Well
 from artifact_mask.workflows.progress import FieldFailure, Progress, Silent, Summary
 from artifact_mask.workflows.segmented_fields import SegmentedField, find_segmented_fields
 from artifact_mask.workflows.unit import naming_a_full_disk

@@ -26,7 +26,7 @@ from artifact_mask.workflows.ingest_unit import IngestTask, ingest_unit
 from artifact_mask.workflows.plate_plan import describe_plate, plan_plates
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.stages import STAGES
-from artifact_mask.workflows.tabulate import tabulate_fields, tabulate_wells
+from artifact_mask.workflows.tabulate import Outcome, tabulate
 from artifact_mask.workflows.unit import Receipt, plan_plate
 
 _N_NAMED = 5
@@ -144,9 +144,8 @@ class IngestStage(Stage):
         return folders_of_field(self.plate / key[0] / str(key[1]), ngff=self.ngff)
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
-        """Fields and wells."""
-        fields = tabulate_fields(self.content, records)
-        return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
+        """Fields, wells and the plate."""
+        return tabulate(self.content, {self.name: Outcome(records)})
 
     def keeps_tables(self, *, changed: bool) -> bool:
         """Leave alone what later stages have added to; by itself, another assay layout is a reason to write them."""

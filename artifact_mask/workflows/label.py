@@ -145,7 +145,7 @@ def _open_stage(
         stored.ingest_digest,
         *model,
         parameters,
-        config.fields_per_unit,
+        config,
         progress,
     )
 

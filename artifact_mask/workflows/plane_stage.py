@@ -25,7 +25,7 @@ from artifact_mask.nn.model_card import model_digest
 from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.planes import Planes, read_planes
 from artifact_mask.workflows.progress import Progress, Summary
-from artifact_mask.workflows.tabulate import read_other_stages, tabulate_fields, tabulate_wells
+from artifact_mask.workflows.tabulate import Outcome, read_outcomes, tabulate
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
 DEVICE = Lock()
@@ -71,8 +71,8 @@ class PlaneStage(Stage, Generic[Parameters]):
         By which tasks find the model on their worker.
     parameters
         By the number of the acquisition; those that lack the channel are absent.
-    fields_per_unit
-        See the configuration.
+    config
+        Of the stage.
     """
 
     plate: Location
@@ -83,7 +83,7 @@ class PlaneStage(Stage, Generic[Parameters]):
     model_digest: str
     model_name: str
     parameters: Mapping[int, Parameters]
-    fields_per_unit: int | None
+    config: RunConfig | LabelConfig
 
     @abstractmethod
     def work(self) -> Callable[[Journal, Acquisition, Parameters, str, Unit], Receipt]:
@@ -102,7 +102,7 @@ class PlaneStage(Stage, Generic[Parameters]):
 
     def units(self) -> list[Unit]:
         """Fields of one well each, of the acquisitions that have the channel."""
-        return plan_plate(self.content, self.parameters, fields_per_unit=self.fields_per_unit)
+        return plan_plate(self.content, self.parameters, fields_per_unit=self.config.fields_per_unit)
 
     def bind(self, journal: Journal, unit: Unit) -> partial[Receipt]:
         """Task with the description of a unit's own well."""
@@ -111,15 +111,15 @@ class PlaneStage(Stage, Generic[Parameters]):
         return partial(self.work(), journal, acquisition, self.parameters[number], self.model_name, unit)
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
-        """Fields and wells, with what the other stages said of them."""
+        """Fields, wells and the plate, with what the other stages said of them."""
         skipped = {
             key: FieldRecord({}, {})
             for key, number in self.content.acquisition_of.items()
             if number not in self.parameters
         }
-        others = read_other_stages(self.plate, self.content, self.ingest_digest, besides=self.name)
-        fields = tabulate_fields(self.content, self.ingested, *others, {**records, **skipped})
-        return {"fields": fields, "wells": tabulate_wells(self.content, fields)}
+        others = read_outcomes(self.plate, self.content, self.ingest_digest, besides=self.name)
+        own = Outcome({**records, **skipped}, self.config)
+        return tabulate(self.content, {"ingest": Outcome(self.ingested), **others, self.name: own})
 
 
 def process_plates(
@@ -238,7 +238,9 @@ class PlaneWork(Generic[Parameters, Computed]):
         return self._journal.plate / self._unit.well / str(index)
 
 
-def combine_planes(planes: Sequence[Mapping[str, float]], *, summed: Sequence[str], largest: Sequence[str]) -> Row:
+def combine_planes(
+    planes: Sequence[Mapping[str, float]], *, summed: Sequence[str] = (), largest: Sequence[str] = ()
+) -> Row:
     """One row from the planes of a field: some columns summed, of some the largest, the rest averaged."""
     row = {}
     for key in planes[0]:

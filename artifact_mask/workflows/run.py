@@ -16,13 +16,15 @@ from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.ome_zarr import write_labels, write_masked
 from artifact_mask.kernels.familiarity import describe_field
-from artifact_mask.kernels.labels import Cut, label_artifacts, object_areas
+from artifact_mask.kernels.field_measurements import measure_plane
+from artifact_mask.kernels.labels import Cut, label_artifacts
 from artifact_mask.kernels.masking import fill_with_median
-from artifact_mask.kernels.staining import stained_fractions
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
+from artifact_mask.workflows.controls import find_controls
 from artifact_mask.workflows.ingest import read_ingest
+from artifact_mask.workflows.measurements import pack_counts
 from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
 from artifact_mask.workflows.planes import Planes, choose_planes, predict_planes
 from artifact_mask.workflows.progress import Progress, Silent, Summary
@@ -44,7 +46,6 @@ class _Parameters(PlaneParameters):
     reach_px: float
     large_threshold: float | None
     large_object_px: int
-    stain_threshold_od: float
 
     @property
     def cut(self) -> Cut:
@@ -55,8 +56,9 @@ class _Parameters(PlaneParameters):
 def run(config: RunConfig, progress: Progress | None = None) -> Summary:
     """Segment, mask and measure every field of some plates on Dask.
 
-    Writes ``labels/artifacts`` and ``masked`` into each field, ``tables/fields`` and ``tables/wells`` into each plate.
-    Run again, it does only what is missing.
+    Writes ``labels/artifacts`` and ``masked`` into each field, ``tables/fields``, ``tables/wells`` and ``tables/plate``
+    into each plate. Run again, it does only what is missing. The threshold of stain, the controls and the limit of
+    quality are applied to what was counted, so that another choice of these rewrites the tables alone.
 
     Raises
     ------
@@ -118,6 +120,8 @@ def _open_stage(
     root: Location, config: RunConfig, card: UNetCard, model: tuple[str, str], progress: Progress
 ) -> RunStage:
     stored, ingested = read_ingest(root)
+    # Now, and not when the plate is finished.
+    find_controls(stored.plate, (*config.negative_controls, *config.positive_controls))
     parameters = {
         number: _Parameters(
             channel=planes.channel,
@@ -130,7 +134,6 @@ def _open_stage(
                     reach_um=config.reach_um,
                 )
             ),
-            stain_threshold_od=config.stain_threshold_od,
             ngff=stored.ngff,
         )
         for number, planes in choose_planes(stored.plate, config.channel, card.pixel_size_um, progress).items()
@@ -143,7 +146,7 @@ def _open_stage(
         stored.ingest_digest,
         *model,
         parameters,
-        config.fields_per_unit,
+        config,
         card.seen,
         progress,
     )
@@ -191,21 +194,16 @@ def _write_results(
     probabilities: list[NDArray[np.float32]],
 ) -> Row:
     """Label, mask and measure the planes of a field, and write the images; return its row for the tables."""
-    labelled, masked, measured = [], [], []
+    labelled, masked, counted, described = [], [], [], []
     for (t, z), pixels, background, contrast, probability in zip(*planes, probabilities, strict=True):
         labels = label_artifacts(probability, contrast, parameters.cut)
         mask = labels > 0
-        areas = object_areas(labels)
-        stained_raw, stained = stained_fractions(pixels, background, mask, threshold=parameters.stain_threshold_od)
-        measured.append(
+        counts = measure_plane(pixels, background, labels)
+        counted.append(counts)
+        described.append(
             {
-                "background": float(background.mean()),
-                "artifact_fraction": float(areas.sum()) / labels.size,
-                "n_artifacts": int(areas.size),
-                "artifact_area_um2": float(areas.sum()) * acquisition.pixel_size_um**2,
-                "largest_artifact_um2": float(areas.max(initial=0)) * acquisition.pixel_size_um**2,
-                "stained_fraction_raw": stained_raw,
-                "stained_fraction": stained,
+                "background": counts.background,
+                "clipped_fraction": counts.clipped_fraction,
                 **describe_field(contrast, mask),
             }
         )
@@ -213,4 +211,4 @@ def _write_results(
         masked.append(((t, 0, z), fill_with_median(pixels, mask)))
     write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME, ngff=parameters.ngff)
     write_masked(files, folder, acquisition, field, parameters.channel, masked, ngff=parameters.ngff)
-    return combine_planes(measured, summed=("n_artifacts", "artifact_area_um2"), largest=("largest_artifact_um2",))
+    return {**combine_planes(described), **pack_counts(counted)}

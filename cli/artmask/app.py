@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from artmask import correcting, evaluation, learning
+from artmask import correcting, evaluation, learning, running
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
-from artmask.shared_options import Channel, ConfigFile, Plates
+from artmask.shared_options import ConfigFile, Plates
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,42 +147,7 @@ app.command()(learning.explain)
 app.command()(evaluation.evaluate)
 
 
-@app.command()
-@takes_cluster
-def run(
-    plates: Plates,
-    channel: Channel = None,
-    model: Annotated[str | None, typer.Option(help="Model file, or weak or supervised for one of artmask.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
-    min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
-    reach_um: Annotated[float | None, typer.Option(help="How far objects grow over dark pixels.")] = None,
-    stain_threshold_od: Annotated[float | None, typer.Option(help="Optical density of stained pixels.")] = None,
-    config: ConfigFile = None,
-    *,
-    cluster: ClusterOptions,
-) -> None:
-    """Find the artifacts of plates, mask them, and measure fields and wells."""
-    from artifact_mask.config import RunConfig
-    from artifact_mask.frozen import load_config
-    from artifact_mask.workflows.run import run as work
-    from artmask.console import ConsoleProgress, print_summary
-
-    given = {
-        "plates": plates,
-        "channel": channel,
-        "model": model,
-        "threshold": threshold,
-        "min_object_px": min_object_px,
-        "reach_um": reach_um,
-        "stain_threshold_od": stain_threshold_od,
-        "cluster": cluster,
-    }
-    settings = load_config(RunConfig, config, given)
-    with ConsoleProgress() as progress:
-        summary = work(settings, progress)
-    raise typer.Exit(print_summary(summary))
-
-
+app.command()(running.run)
 app.command()(correcting.correct)
 
 
