@@ -1,6 +1,6 @@
 """The columns of the tables: what each means, and in which unit. `docs/tables.md` is made from this."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -183,3 +183,51 @@ def order_columns(table: str, found: Iterable[str]) -> list[str]:
     names = list(found)
     known = [column.name for column in TABLES[table] if column.name in names]
     return known + [name for name in names if name not in set(known)]
+
+
+_INTRODUCTION = """# The tables, column by column
+
+Made from `artifact_mask/columns.py` by `python -m artifact_mask.columns > docs/tables.md`; a test holds them together.
+
+`artmask run` writes `tables/fields`, `tables/wells` and `tables/plate` into each plate, as Parquet (`table.parquet`,
+with each column's meaning and unit in its metadata) and CSV (`table.csv`), in the layout that `ngio` reads;
+`artmask cells` adds `tables/cells`. `artmask export PLATE DEST --as tables` puts those of many plates together, also as
+AnnData. A column is there once its command has run. Each layer of the plate's layout (compound, concentration ...) is a
+column of its own at the end; one that has a name of ours is called `layout_<name>`.
+
+- **Before and after masking**: `_raw` counts everything, artifacts too. `_masked` counts what is outside of artifacts
+  against all pixels, as one would in the masked image. Without an ending, the masked area is left out of the
+  denominator too.
+- **A missing value is no zero**: a field that failed has an `error` and no figures, a field that was rejected has
+  figures and a reason in `rejected`; the figures of wells and plates are made of the others. Of a well without any,
+  every figure is missing.
+- Figures of wells and plates are those of their fields' pixels together, not means of fractions. Confidence intervals
+  draw the well's fields with replacement, 2000 times, with a seed that is the well's place: the same fields give the
+  same interval, and a well of one field has none.
+- Optical densities are `-log10(image / background)`, counted in steps of 0.005 that are rounded down; sums and means
+  take the middle of each step. Thresholds are applied to these counts when the tables are written, so that another
+  threshold needs no new run over the images.
+- A robust z-score is the distance from the median in units of 1.4826 x the median absolute deviation. Z' is
+  1 - 3 (s+ + s-) / |m+ - m-|.
+"""
+_HEAD = ("| column | unit | |", "|---|---|---|")
+
+
+def describe_tables() -> str:
+    """Write the data dictionary of all tables in Markdown, as ``docs/tables.md`` holds it."""
+    parts = [_INTRODUCTION]
+    for name, columns in TABLES.items():
+        rows = [f"| `{column.name}` | {column.unit} | {column.meaning} |" for column in columns]
+        parts.append("\n".join([f"## `tables/{name}`", "", _ROW_OF[name], "", *_HEAD, *rows, ""]))
+    return "\n".join(parts)
+
+
+_ROW_OF: Mapping[str, str] = {
+    "fields": "One row a field of view.",
+    "wells": "One row a well and acquisition.",
+    "plate": "One row an acquisition.",
+    "cells": "One row a cell.",
+}
+
+if __name__ == "__main__":
+    print(describe_tables(), end="")

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
@@ -14,7 +14,6 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_objects, object_areas
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
-from artifact_mask.kernels.staining import stained_fractions
 
 IMAGES = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 65535))
 MAPS = arrays(np.float32, (9, 11), elements=st.sampled_from([0.0, 0.4, 0.6, 1.0]))
@@ -154,31 +153,6 @@ def test_mean_of_a_level_lies_within_its_pixels(image):
 
 def test_full_scale_does_not_overflow():
     assert downsample_mean(np.full((4, 4), 65535, np.uint16)).tolist() == [[65535, 65535], [65535, 65535]]
-
-
-def test_stained_fraction_leaves_the_mask_out_of_the_denominator():
-    image, background = np.array([[100, 50, 50, 100]]), np.full((1, 4), 100, np.float32)
-    nothing, half = np.zeros((1, 4), bool), np.array([[False, True, False, False]])
-    assert stained_fractions(image, background, nothing, threshold=0.2) == (0.5, 0.5)
-    assert stained_fractions(image, background, half, threshold=0.2) == (0.5, pytest.approx(1 / 3))
-    assert np.isnan(stained_fractions(image, background, ~nothing, threshold=0.2)[1])
-
-
-@given(image=IMAGES, level=st.floats(1, 70000), threshold=st.sampled_from([0.05, 0.1, 0.5]))
-def test_stained_fractions_are_those_of_the_optical_density(image, level, threshold):
-    background = np.full(image.shape, level, np.float32)
-    mask = image % 3 == 0
-    density = -np.log10(np.maximum(image, 1) / background)
-    stained = density >= threshold
-    assume(not np.isclose(density, threshold, atol=1e-5).any())
-    of_all, outside = stained_fractions(image, background, mask, threshold=threshold)
-    assert of_all == np.mean(stained)
-    assert outside == (pytest.approx(np.mean(stained[~mask])) if not mask.all() else pytest.approx(np.nan, nan_ok=True))
-
-
-def test_black_field_is_not_stained():
-    black = np.zeros((60, 60), np.uint16)
-    assert stained_fractions(black, estimate_background(black), black > 0, threshold=0.08) == (0, 0)
 
 
 def test_a_polynomial_is_the_sum_of_its_terms():

@@ -130,7 +130,7 @@ def test_store_with_results_is_valid_for_yaozarrs(finished):
 
 def test_ngio_opens_labels_masked_image_and_tables(finished):
     plate = ngio.open_ome_zarr_plate(finished[0])
-    assert set(plate.list_tables()) == {"fields", "wells"}
+    assert set(plate.list_tables()) == {"fields", "wells", "plate"}
     fields = plate.get_table("fields").dataframe
     assert len(fields) == 6
     field = ngio.open_ome_zarr_container(finished[0] / "B" / "2" / "0")
@@ -141,7 +141,7 @@ def test_ngio_opens_labels_masked_image_and_tables(finished):
 
 
 def test_csv_and_parquet_say_the_same(finished):
-    for name in ("fields", "wells"):
+    for name in ("fields", "wells", "plate"):
         folder = finished[0] / "tables" / name
         csv = pd.read_csv(folder / "table.csv", keep_default_na=False, na_values={"artifact_fraction": [""]})
         parquet = pd.read_parquet(folder / "table.parquet")

@@ -9,6 +9,8 @@ from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.location import Location
 from artifact_mask.workflows.stages import STAGES
 
+_EXPECTED = ("ingest", "run")
+"""Stages that every plate goes through; of others nothing is said until they have begun."""
 _RATE_OVER_NS = 600 * 10**9
 _LISTEN_S = 2.5 * BEAT_S
 
@@ -74,8 +76,8 @@ def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
     running = holder is not None and is_alive(lease, holder, silence_s=_LISTEN_S)
     for stage in STAGES:
         journal = open_journal(plate, stage)
-        if journal is None and stage == "label":
-            continue  # few plates are labelled: most are only run on
+        if journal is None and stage not in _EXPECTED:
+            continue
         records = journal.read() if journal else {}
         n_failed = sum(record.failed for record in records.values())
         yield StageStatus(

@@ -103,8 +103,8 @@ def tabulate_plate(fields: pd.DataFrame, wells: pd.DataFrame, config: RunConfig 
 
 def _is_measured(fields: pd.DataFrame) -> "pd.Series[bool]":
     """Whether a field has a part in the figures."""
-    columns = [name for name in ("artifact_fraction", "weak_fraction") if name in fields]
-    measured = fields[columns].notna().any(axis=1) if columns else pd.Series(False, index=fields.index)
+    figure = next((name for name in ("artifact_fraction", "weak_fraction") if name in fields), None)
+    measured = fields[figure].notna() if figure else pd.Series(False, index=fields.index)
     return measured & (fields["rejected"] == "") if "rejected" in fields else measured
 
 
