@@ -2,6 +2,7 @@
 
 from artifact_mask.config.cells import CellsConfig
 from artifact_mask.config.cluster import CLUSTER_KINDS, FIXED_KINDS, ClusterConfig
+from artifact_mask.config.illumination import IlluminationConfig
 from artifact_mask.config.ingest import IngestConfig
 from artifact_mask.config.labelling import (
     ExplainConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "ExplainConfig",
     "ExplanationConfig",
     "Fill",
+    "IlluminationConfig",
     "IlluminationUse",
     "IngestConfig",
     "LabelConfig",

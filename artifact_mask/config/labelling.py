@@ -7,6 +7,7 @@ from pydantic import Field
 
 from artifact_mask.config.cluster import ClusterConfig
 from artifact_mask.config.places import Places
+from artifact_mask.config.run import IlluminationUse
 from artifact_mask.frozen import Frozen
 from artifact_mask.location import LocalPath, StoreLocation
 
@@ -27,6 +28,10 @@ class ExplanationConfig(Frozen):
         default=None, description="Classifier (safetensors) of `artmask train classifier`; by default the shipped one."
     )
     channel: str | None = Field(default=None, description="Name of the channel; by default the brightfield one.")
+    illumination: IlluminationUse = Field(
+        default="stored",
+        description="`stored` divides by the flat field of `artmask illumination`, where the plate has one; or `none`.",
+    )
     threshold: float | None = Field(
         default=None, gt=0, lt=1, description="Probability from which a tile has an artifact; by default the model's."
     )

@@ -1,6 +1,7 @@
 """Synthetic campaigns."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,6 +25,9 @@ class SimulateConfig(Frozen):
     )
     harmony: Harmony = Field(
         default="v5", description="Generation of the software whose export is imitated: v4, v5, v6, v7 or columbus."
+    )
+    shading: Literal["field", "plate"] = Field(
+        default="field", description="Whether each field has a shading of its own, or all of a plate the same."
     )
     seed: int = Field(default=0, ge=0, description="Seed; the same seed writes the same bytes.")
     pixel_size_um: float = Field(default=0.3, ge=0.1, le=2.0, description="Side of a pixel, in micrometre.")

@@ -34,7 +34,7 @@ class PlaneCodec:
     name: Literal["lz4", "zstd"]
     level: int
     shuffle: Literal["shuffle", "bitshuffle"]
-    dtype: Literal["uint16", "int32"]
+    dtype: Literal["uint16", "int32", "float32"]
 
     @cached_property
     def itemsize(self) -> int:
@@ -49,6 +49,7 @@ class PlaneCodec:
 
 INTENSITY = PlaneCodec("lz4", 5, "bitshuffle", "uint16")
 LABEL = PlaneCodec("zstd", 3, "bitshuffle", "int32")
+REAL = PlaneCodec("zstd", 3, "bitshuffle", "float32")
 
 
 def encode_chunk(pixels: NDArray[Any], codec: PlaneCodec) -> bytes:

@@ -48,6 +48,7 @@ def draw_scene(
     n_channels: int = 1,
     pixel_size_um: float = 0.3,
     artifact_density: float = 1.0,
+    illumination: NDArray[np.float32] | None = None,
 ) -> Scene:
     """Draw one synthetic field of view.
 
@@ -65,6 +66,8 @@ def draw_scene(
         Side of a pixel in micrometres; sizes of cells and artifacts are fixed in micrometres.
     artifact_density
         Factor on the number of artifacts (and the probability of a well edge, 0.03); 0 draws none.
+    illumination
+        ``(y, x)`` of mean 1: shading of the brightfield channel; by default the field has one of its own.
 
     Returns
     -------
@@ -108,9 +111,9 @@ def draw_scene(
         defocus_um=light_rng.uniform(1.2, 3.2),
         tilt=(oblique * np.sin(direction), oblique * np.cos(direction)),
     )
-    illumination = draw_illumination(
-        shape, light_rng, strength=min(0.25, float(light_rng.lognormal(np.log(0.05), 0.7)))
-    )
+    own = draw_illumination(shape, light_rng, strength=min(0.25, float(light_rng.lognormal(np.log(0.05), 0.7))))
+    # Drawn in any case, so that all else is the same.
+    illumination = own if illumination is None else illumination
     brightness = light_rng.uniform(20_000, 43_000)
     expected = (seen * artifacts.transmission)[crop] * illumination * np.float32(brightness)
     image = np.empty((n_channels, *shape), np.uint16)

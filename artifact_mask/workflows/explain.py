@@ -5,6 +5,7 @@ from pathlib import Path
 
 from artifact_mask.config import ExplainConfig
 from artifact_mask.errors import PlateError
+from artifact_mask.io.illumination_profiles import load_flat_field
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.io.picture import ExplainedField, save_explanation_picture
 from artifact_mask.kernels.labels import object_areas
@@ -12,7 +13,7 @@ from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
 from artifact_mask.workflows.label import resolve
-from artifact_mask.workflows.planes import choose_planes, read_planes
+from artifact_mask.workflows.planes import choose_planes, read_planes, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent
 
 
@@ -66,11 +67,21 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     card = read_card(path, ClassifierCard)
     number = stored.plate.acquisition_of[key]
     acquisition = stored.plate.acquisitions[number]
-    chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress or Silent())
+    illumination = stored_flat_fields(config.plate, stored.ingest_digest, config.illumination)
+    chosen = choose_planes(
+        stored.plate, config.channel, card.pixel_size_um, progress or Silent(), illumination=illumination
+    )
     if number not in chosen:
         raise PlateError(f"The acquisition of field {config.field} of {config.well} has no such channel. Name another.")
     folder = config.plate / key[0] / str(key[1])
-    planes = read_planes(folder, acquisition, chosen[number].channel, contrast_unit=card.normalisation.contrast_unit)
+    stored_flat_field = chosen[number].flat_field
+    planes = read_planes(
+        folder,
+        acquisition,
+        chosen[number].channel,
+        contrast_unit=card.normalisation.contrast_unit,
+        flat_field=load_flat_field(config.plate, stored_flat_field) if stored_flat_field else None,
+    )
     contrast = planes.contrast[acquisition.shape[2] // 2]
     parameters = resolve(config, card, chosen[number], ngff=stored.ngff)
     (explanation,) = Explainer.load(path).explain([contrast], parameters)

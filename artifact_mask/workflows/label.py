@@ -20,7 +20,7 @@ from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
-from artifact_mask.workflows.planes import ChosenPlanes, Planes, choose_planes
+from artifact_mask.workflows.planes import ChosenPlanes, Planes, choose_planes, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
 
@@ -88,6 +88,7 @@ def resolve(
     return LabelParameters(
         channel=planes.channel,
         scale=planes.scale,
+        flat_field=planes.flat_field,
         ngff=ngff,
         threshold=threshold,
         weight=config.weight,
@@ -135,7 +136,8 @@ def _open_stage(
     root: Location, config: LabelConfig, card: ClassifierCard, model: tuple[str, str], progress: Progress
 ) -> LabelStage:
     stored, ingested = read_ingest(root)
-    chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress)
+    illumination = stored_flat_fields(root, stored.ingest_digest, config.illumination)
+    chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress, illumination=illumination)
     parameters = {number: resolve(config, card, planes, ngff=stored.ngff) for number, planes in chosen.items()}
     return LabelStage(
         root,

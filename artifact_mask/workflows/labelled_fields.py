@@ -16,6 +16,7 @@ from artifact_mask.io.tiff import read_tiff_plane, read_tiff_shape
 from artifact_mask.io.tiff_folders import LabelledTiff, list_labelled_tiffs
 from artifact_mask.location import Location
 from artifact_mask.metadata import Plate, Well
+from artifact_mask.workflows.planes import Illumination, stored_flat_fields
 from artifact_mask.workflows.plate_fields import open_field
 from artifact_mask.workflows.progress import Progress
 from artifact_mask.workflows.training import N_THREADS
@@ -102,6 +103,7 @@ class _OpenPlate:
     content: Plate
     wells: dict[str, Well]
     channel: str | None
+    illumination: Illumination
 
     def find(self, place: LabelledPlace) -> LabelledField:
         """Find the field of a label."""
@@ -116,7 +118,8 @@ class _OpenPlate:
                 f"{place.plate} {place.well} has no field {place.field}. It has {_listed(list(map(str, indices)))}, "
                 "counted from 0 as in the plate's tables. Correct the table."
             )
-        found = open_field(self.root, self.content, (well.path, place.field), self.channel)
+        key = (well.path, place.field)
+        found = open_field(self.root, self.content, key, self.channel, illumination=self.illumination)
         return LabelledField(
             plate=place.plate,
             well=place.well,
@@ -133,13 +136,16 @@ class _OpenPlate:
 def _open_plates(config: TrainClassifierConfig, wanted: set[str]) -> dict[str, _OpenPlate]:
     found: dict[str, _OpenPlate] = {}
     for root in find_plates(config.plates):
-        plate = read_plate(root).plate
+        stored = read_plate(root)
+        plate = stored.plate
         if plate.name in found and plate.name in wanted:
             raise ConfigError(
                 f"{found[plate.name].root} and {root} are both called {plate.name!r}: the table does not say which is "
                 "meant. Train with one of them."
             )
-        found[plate.name] = _OpenPlate(root, plate, {well.name: well for well in plate.wells}, config.channel)
+        wells = {well.name: well for well in plate.wells}
+        illumination = stored_flat_fields(root, stored.ingest_digest)
+        found[plate.name] = _OpenPlate(root, plate, wells, config.channel, illumination)
     unknown = sorted(wanted - found.keys())
     if unknown:
         raise ConfigError(

@@ -18,6 +18,7 @@ from artifact_mask.engine.pipeline import overlap
 from artifact_mask.engine.placement import worker_threads
 from artifact_mask.engine.retry import retry
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
 from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
@@ -42,12 +43,15 @@ class PlaneParameters:
         Index of the channel.
     scale
         How many times more pixels a side the model wants.
+    flat_field
+        By which the pixels are divided; None for none.
     ngff
         Version of the plate.
     """
 
     channel: int
     scale: float
+    flat_field: StoredFlatField | None
     ngff: NgffVersion
 
 
@@ -214,7 +218,9 @@ class PlaneWork(Generic[Parameters, Computed]):
         """
 
         def read(index: int) -> Planes:
-            reading = partial(read_planes, contrast_unit=self._contrast_unit)
+            stored = self._parameters.flat_field
+            flat_field = load_flat_field(self._journal.plate, stored) if stored else None
+            reading = partial(read_planes, contrast_unit=self._contrast_unit, flat_field=flat_field)
             return retry(partial(reading, self._folder(index), self._acquisition, self._parameters.channel))
 
         def compute_alone(batch: list[Planes]) -> list[Computed]:

@@ -1,17 +1,20 @@
 """The planes of one channel, as networks want them: found, read, normalised, and resampled to another pixel size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from artifact_mask.config import IlluminationUse
 from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.io.illumination_profiles import StoredFlatField, read_illumination
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
+from artifact_mask.kernels.flat_field import correct_flat_field
 from artifact_mask.kernels.illumination import estimate_background, normalise_by_background
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Plate
+from artifact_mask.metadata import Acquisition, PlaneIndex, Plate
 from artifact_mask.workflows.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
 PIXEL_SIZE_TOLERANCE = 1.25
 """Up to this ratio a plate's pixels are taken for the model's: what a camera and an objective differ by."""
+
+
+Illumination = Mapping[tuple[int, int], StoredFlatField]
+"""Flat fields of a plate, by number of the acquisition and index of the channel."""
 
 
 class Planes(NamedTuple):
@@ -41,11 +48,14 @@ class ChosenPlanes(NamedTuple):
         How many times more pixels a side the model wants.
     pixel_size_um
         Of the acquisition.
+    flat_field
+        By which its pixels are divided; None for none.
     """
 
     channel: int
     scale: float
     pixel_size_um: float
+    flat_field: StoredFlatField | None
 
 
 def find_channel(acquisition: Acquisition, name: str | None) -> int:
@@ -81,9 +91,14 @@ def scale_between(pixel_size_um: float, wanted_um: float) -> float:
 
 
 def choose_planes(
-    plate: Plate, channel: str | None, pixel_size_um: float, progress: Progress
+    plate: Plate,
+    channel: str | None,
+    pixel_size_um: float,
+    progress: Progress,
+    *,
+    illumination: Illumination,
 ) -> dict[int, ChosenPlanes]:
-    """Channel and scale for each acquisition that has the channel; what is skipped or resampled is told.
+    """Channel, scale and flat field for each acquisition that has the channel; what is skipped or resampled is told.
 
     Raises
     ------
@@ -105,7 +120,8 @@ def choose_planes(
                 f"{pixel_size_um:.3g} um. Fields are resampled by {scale:.2f} for it: look at the labels before "
                 "you trust them."
             )
-        chosen[number] = ChosenPlanes(found, scale, acquisition.pixel_size_um)
+        flat_field = illumination.get((number, found))
+        chosen[number] = ChosenPlanes(found, scale, acquisition.pixel_size_um, flat_field)
     if not chosen:
         raise PlateError(problems[0])
     for problem in problems:
@@ -113,8 +129,28 @@ def choose_planes(
     return chosen
 
 
-def read_planes(folder: Location, acquisition: Acquisition, channel: int, *, contrast_unit: float) -> Planes:
-    """Read and normalise all planes of a field's channel.
+def stored_flat_fields(root: Location, ingest_digest: str, use: IlluminationUse = "stored") -> Illumination:
+    """Flat fields of a plate by acquisition and channel, if they are to be used."""
+    return read_illumination(root, ingest_digest) if use == "stored" else {}
+
+
+def read_corrected_plane(
+    folder: Location, acquisition: Acquisition, index: PlaneIndex, flat_field: NDArray[np.float32] | None
+) -> NDArray[np.uint16]:
+    """Read one plane ``(y, x)`` of a field, divided by its flat field ``(y, x)`` if there is one."""
+    pixels = read_image_plane(folder, acquisition, index)
+    return pixels if flat_field is None else correct_flat_field(pixels, flat_field)
+
+
+def read_planes(
+    folder: Location,
+    acquisition: Acquisition,
+    channel: int,
+    *,
+    contrast_unit: float,
+    flat_field: NDArray[np.float32] | None = None,
+) -> Planes:
+    """Read and normalise all planes of a field's channel, divided by its flat field ``(y, x)`` if there is one.
 
     Raises
     ------
@@ -128,7 +164,7 @@ def read_planes(folder: Location, acquisition: Acquisition, channel: int, *, con
         raise ImageError(f"{acquisition.channels[channel].name} is missing: {gaps[0]}")
     planes = Planes([], [], [], [])
     for t, z in np.ndindex(acquisition.shape[0], acquisition.shape[2]):
-        pixels = read_image_plane(folder, acquisition, (t, channel, z))
+        pixels = read_corrected_plane(folder, acquisition, (t, channel, z), flat_field)
         background = estimate_background(pixels)
         planes.tz.append((t, z))
         planes.pixels.append(pixels)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact_mask.errors import ImageError, PlateError
-from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
+from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
+from artifact_mask.io.ome_zarr import read_missing_planes
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, FieldKey, PlaneIndex, Plate
-from artifact_mask.workflows.planes import find_channel
+from artifact_mask.workflows.planes import Illumination, find_channel, read_corrected_plane
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,18 @@ class PlateField:
     read: Callable[[], NDArray[np.uint16]]
 
 
-def open_field(root: Location, plate: Plate, key: FieldKey, channel: str | None) -> PlateField:
-    """Open a field of a plate; pixels are not read.
+def open_field(
+    root: Location, plate: Plate, key: FieldKey, channel: str | None, *, illumination: Illumination
+) -> PlateField:
+    """Open a field of a plate; pixels are not read. When they are, they are divided by the plate's flat field.
 
     Raises
     ------
     PlateError
         If there is no such channel.
     """
-    acquisition = plate.acquisitions[plate.acquisition_of[key]]
+    number = plate.acquisition_of[key]
+    acquisition = plate.acquisitions[number]
     try:
         c = find_channel(acquisition, channel)
     except PlateError as error:
@@ -59,12 +63,15 @@ def open_field(root: Location, plate: Plate, key: FieldKey, channel: str | None)
         shape=acquisition.shape[-2:],
         pixel_size_um=acquisition.pixel_size_um,
         tz=(plane[0], plane[2]),
-        read=partial(_read_field, folder, acquisition.only(key[0]), plane),
+        read=partial(_read_field, root, folder, acquisition.only(key[0]), plane, illumination.get((number, c))),
     )
 
 
-def _read_field(folder: Location, acquisition: Acquisition, plane: PlaneIndex) -> NDArray[np.uint16]:
+def _read_field(
+    root: Location, folder: Location, acquisition: Acquisition, plane: PlaneIndex, stored: StoredFlatField | None
+) -> NDArray[np.uint16]:
     missing = read_missing_planes(folder).get(plane)
     if missing:
         raise ImageError(f"{acquisition.channels[plane[1]].name} is missing: {missing}")
-    return read_image_plane(folder, acquisition, plane)
+    flat_field = load_flat_field(root, stored) if stored else None
+    return read_corrected_plane(folder, acquisition, plane, flat_field)

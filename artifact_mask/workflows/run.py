@@ -26,7 +26,7 @@ from artifact_mask.workflows.controls import find_controls
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.measurements import pack_counts
 from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
-from artifact_mask.workflows.planes import Planes, choose_planes, predict_planes
+from artifact_mask.workflows.planes import Planes, choose_planes, predict_planes, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unfamiliar import describe_unfamiliar
 from artifact_mask.workflows.unit import Receipt, Row
@@ -122,10 +122,13 @@ def _open_stage(
     stored, ingested = read_ingest(root)
     # Now, and not when the plate is finished.
     find_controls(stored.plate, (*config.negative_controls, *config.positive_controls))
+    illumination = stored_flat_fields(root, stored.ingest_digest, config.illumination)
+    chosen = choose_planes(stored.plate, config.channel, card.pixel_size_um, progress, illumination=illumination)
     parameters = {
         number: _Parameters(
             channel=planes.channel,
             scale=planes.scale,
+            flat_field=planes.flat_field,
             **vars(
                 card.cut(
                     planes.scale,
@@ -136,7 +139,7 @@ def _open_stage(
             ),
             ngff=stored.ngff,
         )
-        for number, planes in choose_planes(stored.plate, config.channel, card.pixel_size_um, progress).items()
+        for number, planes in chosen.items()
     }
     return RunStage(
         root,

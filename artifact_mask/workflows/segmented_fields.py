@@ -21,6 +21,7 @@ from artifact_mask.io.tiff_folders import find_place, list_tiffs, parse_harmony_
 from artifact_mask.kernels.truth import ARTIFACT, BACKGROUND, IGNORE
 from artifact_mask.location import Location
 from artifact_mask.metadata import Field, FieldKey, Plate, Well
+from artifact_mask.workflows.planes import stored_flat_fields
 from artifact_mask.workflows.plate_fields import PlateField, open_field
 from artifact_mask.workflows.progress import Progress
 from artifact_mask.workflows.training import N_THREADS
@@ -32,6 +33,7 @@ _MOST_LISTED = 8
 _WELL_AND_FIELD = re.compile(
     r"(?:(?P<plate>.+?)_)?(?P<row>[A-Z]{1,2})(?P<column>\d{1,2})_(?P<field>\d+)(?![0-9A-Za-z]).*", re.IGNORECASE
 )
+_Open = Callable[[Location, Plate, FieldKey], PlateField]
 _PREFERRED = re.compile(r"artifacts?$", re.IGNORECASE)
 
 
@@ -123,13 +125,19 @@ def find_segmented_fields(
             f"of images into {folders[0] / MASKS} alone."
         )
     roots = find_plates(rest) if rest else {}
-    plates = [(root, read_plate(root).plate) for root in roots]
+    stored = {root: read_plate(root) for root in roots}
+    plates = [(root, of_root.plate) for root, of_root in stored.items()]
+    illumination = {root: stored_flat_fields(root, of_root.ingest_digest) for root, of_root in stored.items()}
+
+    def open_one(root: Location, plate: Plate, key: FieldKey) -> PlateField:
+        return open_field(root, plate, key, channel, illumination=illumination[root])
+
     found = [field for folder in folders for field in _of_folder(folder, pixel_size_um, ignore, progress)]
     if not plates:
         return found
     if masks is not None:
-        return found + _of_masks(plates, masks, channel, ignore, progress)
-    return found + _of_labels(plates, labels, channel, ignore, progress)
+        return found + _of_masks(plates, masks, open_one, ignore, progress)
+    return found + _of_labels(plates, labels, open_one, ignore, progress)
 
 
 def is_image_folder(place: Location) -> bool:
@@ -140,7 +148,7 @@ def is_image_folder(place: Location) -> bool:
 def _of_labels(
     plates: Sequence[tuple[Location, Plate]],
     labels: Sequence[str],
-    channel: str | None,
+    open_one: _Open,
     ignore: int | None,
     progress: Progress,
 ) -> list[SegmentedField]:
@@ -159,7 +167,7 @@ def _of_labels(
             if name is None:
                 n_without += 1
                 continue
-            opened = open_field(root, plate, (well.path, field.index), channel)
+            opened = open_one(root, plate, (well.path, field.index))
             read = partial(_read_label, opened, name, ignore)
             fields.append(_describe(plate, well, field, opened, name, read))
     wanted = " or ".join(labels)
@@ -237,7 +245,7 @@ class _Named(NamedTuple):
 def _of_masks(
     plates: Sequence[tuple[Location, Plate]],
     masks: Path,
-    channel: str | None,
+    open_one: _Open,
     ignore: int | None,
     progress: Progress,
 ) -> list[SegmentedField]:
@@ -250,7 +258,7 @@ def _of_masks(
     for one in named:
         path = matched.get(one.key)
         if path is not None:
-            opened = open_field(one.root, one.plate, one.key[1], channel)
+            opened = open_one(one.root, one.plate, one.key[1])
             read = partial(read_mask, path, opened.shape, ignore=ignore)
             fields.append(_describe(one.plate, one.well, one.field, opened, masks.name, read))
     return fields

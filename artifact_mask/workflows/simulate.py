@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from artifact_mask.io.operetta_writer import (
     write_truth,
 )
 from artifact_mask.kernels.scene import draw_scene
-from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING, retake
+from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING, draw_illumination, retake
 from artifact_mask.kernels.tiles import plan_tiles
 from artifact_mask.metadata import PIXEL_BYTES, Acquisition, Channel, Field, Harmony, PlaneIndex, Plate, Well
 from artifact_mask.workflows.progress import Progress, Silent
@@ -42,6 +43,8 @@ Z_STEP_UM, T_STEP_S = 2.0, 600.0
 """Between planes and timepoints."""
 FOCUS_UM = {2: 3.0, 3: 3.0, 4: 4.0, 5: 4.0}
 """Height of a channel's focus above brightfield's, by channel number, as a microscope's index tells it of a stack."""
+PLATE_SHADING = (0.15, 0.3)
+"""Range of the shading that the fields of a plate have in common, brightest less darkest."""
 BLUR_PER_UM = 0.25
 """Standard deviation of the blur, in micrometre, for each micrometre out of focus."""
 
@@ -190,6 +193,7 @@ def _draw_field(task: _Task) -> tuple[_Row, list[LabelledPlace]]:
         dose=task.dose,
         n_channels=config.channels,
         pixel_size_um=config.pixel_size_um,
+        illumination=_plate_shading(config, task.plate_number) if config.shading == "plate" else None,
     )
     planes = _take(task, scene.image)
     if GENERATIONS[config.harmony].stacked:
@@ -216,6 +220,12 @@ def _draw_field(task: _Task) -> tuple[_Row, list[LabelledPlace]]:
         int(sum(ndimage.label(scene.artifacts == kind)[1] for kind in (1, 2, 3))),
     )
     return row, _label_tiles(task, scene.artifacts > 0)
+
+
+@lru_cache(1)
+def _plate_shading(config: SimulateConfig, plate_number: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng((config.seed, plate_number))
+    return draw_illumination((config.size, config.size), rng, strength=rng.uniform(*PLATE_SHADING))
 
 
 def _label_tiles(task: _Task, is_artifact: NDArray[np.bool_]) -> list[LabelledPlace]:
@@ -321,7 +331,7 @@ def _plate(
     config: SimulateConfig, number: int, measurement: int, wells: tuple[Well, ...], size: tuple[int, int]
 ) -> Plate:
     # What has been added since is left out where it is as it was, so that the same plate stays the same.
-    added = {"planes": 1, "timepoints": 1, "harmony": "v5"}
+    added = {"planes": 1, "timepoints": 1, "harmony": "v5", "shading": "field"}
     as_it_was = {name for name, default in added.items() if getattr(config, name) == default}
     described = config.model_dump_json(exclude={"dest", "measurements", *as_it_was})
     identity = f"artmask-simulation/{described}/{number}" + (f"/{measurement}" if measurement > 1 else "")

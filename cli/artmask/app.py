@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from artmask import correcting, evaluation, learning, running
+from artmask import correcting, evaluation, illuminating, learning, running
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
 from artmask.shared_options import ConfigFile, Plates
 
@@ -56,6 +56,9 @@ def simulate(
     harmony: Annotated[
         str | None, typer.Option(help="Whose export to imitate: v4, v5, v6, v7 or columbus \\[default: v5].")
     ] = None,
+    shading: Annotated[
+        str | None, typer.Option(help="Brightfield shading of each field, or of the plate \\[default: field].")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes \\[default: 0].")] = None,
     config: ConfigFile = None,
 ) -> None:
@@ -76,6 +79,7 @@ def simulate(
         "timepoints": timepoints,
         "measurements": measurements,
         "harmony": harmony,
+        "shading": shading,
         "seed": seed,
     }
     settings = load_config(SimulateConfig, config, given)
@@ -147,6 +151,7 @@ app.command()(learning.explain)
 app.command()(evaluation.evaluate)
 
 
+app.command()(illuminating.illumination)
 app.command()(running.run)
 app.command()(correcting.correct)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from artmask.cluster_options import ClusterOptions, takes_cluster
-from artmask.shared_options import Channel, ConfigFile, Plates
+from artmask.shared_options import Channel, ConfigFile, Plates, UseIllumination
 
 train = typer.Typer(no_args_is_help=True, help="Train a model of your own.")
 
@@ -153,6 +153,7 @@ def label(
     refinement: Refinement = None,
     cut: Cut = None,
     channel: Channel = None,
+    illumination: UseIllumination = None,
     config: ConfigFile = None,
     *,
     cluster: ClusterOptions,
@@ -172,6 +173,7 @@ def label(
         "refinement": refinement,
         "cut": cut,
         "channel": channel,
+        "illumination": illumination,
         "cluster": cluster,
     }
     settings = load_config(LabelConfig, config, given)
@@ -192,6 +194,7 @@ def explain(
     refinement: Refinement = None,
     cut: Cut = None,
     channel: Channel = None,
+    illumination: UseIllumination = None,
     config: ConfigFile = None,
 ) -> None:
     """Draw how the label of one field comes about: original, saliency, edges, refined map, label."""
@@ -212,6 +215,7 @@ def explain(
         "refinement": refinement,
         "cut": cut,
         "channel": channel,
+        "illumination": illumination,
     }
     explained = work(load_config(ExplainConfig, config, given))
     typer.echo(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from artmask.cluster_options import ClusterOptions, takes_cluster
-from artmask.shared_options import Channel, ConfigFile, Plates
+from artmask.shared_options import Channel, ConfigFile, Plates, UseIllumination
 
 
 @takes_cluster
@@ -16,7 +16,7 @@ def run(
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel is an artifact.")] = None,
     min_object_px: Annotated[int | None, typer.Option(help="Objects of fewer pixels are dropped.")] = None,
     reach_um: Annotated[float | None, typer.Option(help="How far objects grow over dark pixels.")] = None,
-    illumination: Annotated[str | None, typer.Option(help="stored or none \\[default: stored].")] = None,
+    illumination: UseIllumination = None,
     fill: Annotated[
         str | None, typer.Option(help="Artifact pixels become: median, background, inpaint, nan \\[default: median].")
     ] = None,

@@ -10,3 +10,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file wit
 Plates = Annotated[
     list[str], typer.Argument(help="Plates that `artmask ingest` wrote, or folders of them (campaigns).")
 ]
+UseIllumination = Annotated[
+    str | None,
+    typer.Option(help="Flat field of `artmask illumination`, if there is one: stored or none \\[default: stored]."),
+]
