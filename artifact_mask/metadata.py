@@ -23,6 +23,9 @@ OD_STEP = 0.005
 PIXEL_BYTES = 2
 """Of a camera's pixels, which are uint16."""
 
+ArtifactFill = Literal["median", "background", "inpaint", "nan"]
+"""What becomes of artifact pixels in masked images."""
+
 PlaneIndex = tuple[int, int, int]
 """Zero-based ``(t, c, z)`` of a plane in its field."""
 
@@ -271,3 +274,28 @@ class Plate:
                 before = merged.get(place, Well(*place, ()))
                 merged[place] = Well(*place, before.fields + well.fields, {**before.layout, **well.layout})
         return tuple(merged[place] for place in sorted(merged))
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """How a masked image was made.
+
+    Attributes
+    ----------
+    fill
+        What became of the artifact pixels.
+    label
+        Name of the label image that says where artifacts are.
+    model
+        Digest of the model that made it.
+    flat_field
+        Digest of the flat field that the image was divided by; empty for none.
+    software
+        Version of artmask.
+    """
+
+    fill: ArtifactFill
+    label: str = "artifacts"
+    model: str = ""
+    flat_field: str = ""
+    software: str = ""

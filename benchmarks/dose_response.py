@@ -1,15 +1,18 @@
 """Stained fraction of wells against the truth of a simulated dose series: `python -m benchmarks.dose_response WORK`.
 
-`artmask simulate`, `ingest` and `run` as a user calls them. For each column of the table of wells: its correlation with the
-drawn stain over the wells, and the EC50 of a logistic curve (four parameters, least squares over the wells, logarithm of
-the concentration) beside that of the same curve through the truth. `--also` runs further settings on the same plate.
+`artmask simulate`, `ingest` and `run` as a user calls them. For each column of the table of wells: its correlation with
+the drawn stain over the wells, and the EC50 of a logistic curve (four parameters, least squares over the wells,
+logarithm of the concentration) beside that of the same curve through the truth; and the dose of half of the response to
+the highest dose, on both curves, because the drawn response does not level off.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
 from artifact_mask.config import IngestConfig, RunConfig, SimulateConfig
@@ -64,10 +67,12 @@ def main() -> None:
         wells = read_table(plate, "wells").set_index(["row", "column"]).loc[truth.index]
         for column in COLUMNS:
             found = wells[column].to_numpy()
-            ec50 = fit_ec50(dose, found)
+            ec50, half = fit_curve(dose, found)
+            correlation = np.corrcoef(found, drawn)[0, 1]
             print(
-                f"| {threshold} | {wells['stain_threshold_od'].iloc[0]:.3f} | {column} | {np.corrcoef(found, drawn)[0, 1]:.4f} | "
-                f"{ec50 * TOP_CONCENTRATION_UM:.3g} | {ec50 / centre - 1:+.1%} |"
+                f"| {threshold} | {wells['stain_threshold_od'].iloc[0]:.3f} | {column} | {correlation:.4f} | "
+                f"{ec50 * TOP_CONCENTRATION_UM:.3g} | {ec50 / centre - 1:+.1%} | "
+                f"{half * TOP_CONCENTRATION_UM:.3g} | {half / middle - 1:+.1%} |"
             )
     print("\n| uM | truth | before | after |\n|---|---|---|---|")
     run(RunConfig(plates=plate, model=arguments.model, negative_controls="Compound=DMSO"))
@@ -78,19 +83,22 @@ def main() -> None:
         print(f"| {value * TOP_CONCENTRATION_UM:.3g} | " + " | ".join(f"{np.mean(v):.3%}" for v in row) + " |")
 
 
-def fit_ec50(dose: "np.ndarray", response: "np.ndarray") -> float:
-    """Dose at which a logistic curve through the wells is half way up; controls lie at its foot."""
+def fit_curve(dose: NDArray[np.float64], response: NDArray[np.float64]) -> tuple[float, float]:
+    """Fit a logistic curve; give its EC50, and the dose of half of what it gives at dose 1. Controls lie at its foot."""
     positive = dose > 0
     log_dose = np.log2(np.where(positive, dose, dose[positive].min() / 64))
 
-    def curve(x: "np.ndarray", low: float, rise: float, centre: float, slope: float) -> "np.ndarray":
+    def curve(x: Any, low: float, rise: float, centre: float, slope: float) -> Any:
         return low + rise / (1 + np.exp(-slope * (x - centre)))
 
     scale = np.ptp(response)
     start = (response[~positive].mean(), scale, -1.0, 1.0)
     bounds = ([0, 0, log_dose[positive].min(), 0.1], [response.max(), 10 * scale, 4, 10])
     found, _ = curve_fit(curve, log_dose, response, p0=start, bounds=bounds, maxfev=20000)
-    return float(2 ** found[2])
+    fine = np.linspace(log_dose.min(), 0, 4000)
+    foot, top = found[0], curve(0.0, *found)
+    half = fine[np.argmin(np.abs(curve(fine, *found) - (foot + top) / 2))]
+    return float(2 ** found[2]), float(2**half)
 
 
 if __name__ == "__main__":

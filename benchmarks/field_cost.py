@@ -25,7 +25,7 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.kernels.masking import fill_with_median
 from artifact_mask.kernels.scene import draw_scene
-from artifact_mask.metadata import Acquisition, Channel, Field
+from artifact_mask.metadata import Acquisition, Channel, Field, Masking
 from artifact_mask.nn.predict import Segmenter
 
 # As `artifact_mask.engine.cluster` starts its workers; glibc reads them when a process starts.
@@ -113,7 +113,17 @@ def _process(clock: Clock, segmenter: Segmenter, files: StagedFiles, field: Fiel
     clock("describe", describe_field, contrast, mask)
     masked = clock("mask", fill_with_median, pixels, mask)
     clock("write labels", write_labels, files, target, ACQUISITION, field, [((0, 0), labels)], name="artifacts")
-    clock("write masked", write_masked, files, target, ACQUISITION, field, 0, [((0, 0, 0), masked)])
+    clock(
+        "write masked",
+        write_masked,
+        files,
+        target,
+        ACQUISITION,
+        field,
+        0,
+        [((0, 0, 0), masked)],
+        masking=Masking("median"),
+    )
 
 
 def _read(folder: Path) -> NDArray[np.uint16]:

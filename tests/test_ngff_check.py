@@ -17,7 +17,7 @@ from artifact_mask.io.ngff_check import check_field, check_plate
 from artifact_mask.io.ome_zarr import write_field, write_labels, write_masked
 from artifact_mask.io.ome_zarr_plate import create_plate
 from artifact_mask.location import Location, to_location
-from artifact_mask.metadata import NgffVersion
+from artifact_mask.metadata import Masking, NgffVersion
 
 FIELD = "B/3/0"
 WELLS = [(2, 3), (3, 11)]
@@ -31,7 +31,7 @@ def _write(root: Location, ngff: NgffVersion) -> None:
     with writing(root) as files:
         create_plate(files, root, plate, ingest_digest="digest", ngff=ngff)
         write_field(files, folder, acquisition, field, [((0, 0, 0), plane)], {}, ngff=ngff)
-        write_masked(files, folder, acquisition, field, 0, [((0, 0, 0), plane)], ngff=ngff)
+        write_masked(files, folder, acquisition, field, 0, [((0, 0, 0), plane)], masking=Masking("median"), ngff=ngff)
     for name in ("weak", "artifacts"):
         with writing(root) as files:
             labels = [((0, 0), plane.astype(np.int32))]

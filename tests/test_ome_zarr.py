@@ -36,7 +36,7 @@ from artifact_mask.io.ome_zarr_plate import create_plate, find_plates, read_iden
 from artifact_mask.io.tables import read_table, write_tables
 from artifact_mask.io.zarr_group import read_group
 from artifact_mask.location import Location, to_location
-from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, Plate, Well
+from artifact_mask.metadata import Acquisition, Channel, Field, Masking, NgffVersion, Plate, Well
 
 foreign = pytest.mark.filterwarnings("ignore:::ngio", "ignore:::ome_zarr", "ignore:::zarr", "ignore:::anndata")
 
@@ -97,7 +97,9 @@ def masked(written: Path, ngff: NgffVersion, tmp_path_factory: pytest.TempPathFa
                 write_labels(files, folder, plate.acquisitions[0], field, labels, name="artifacts", ngff=ngff)
                 source = open_level(folder)
                 planes = (((t, 0, z), np.asarray(source[t, 0, z])) for t, z in np.ndindex(2, 2))
-                write_masked(files, folder, plate.acquisitions[0], field, 0, planes, ngff=ngff)
+                write_masked(
+                    files, folder, plate.acquisitions[0], field, 0, planes, masking=Masking("median"), ngff=ngff
+                )
         write_tables(files, root, tables_of(plate), ngff=ngff)
     return root
 

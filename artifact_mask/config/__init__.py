@@ -15,7 +15,7 @@ from artifact_mask.config.labelling import (
 )
 from artifact_mask.config.places import Names, Places
 from artifact_mask.config.review import CorrectConfig, EvaluateConfig, VerifyConfig
-from artifact_mask.config.run import ArtifactFill, Density, IlluminationUse, RunConfig, ShippedUNet, StainMethod
+from artifact_mask.config.run import Density, IlluminationUse, RunConfig, ShippedUNet, StainMethod
 from artifact_mask.config.simulate import SimulateConfig
 from artifact_mask.config.training import (
     LabelSheetConfig,
@@ -30,7 +30,6 @@ from artifact_mask.config.training import (
 __all__ = [
     "CLUSTER_KINDS",
     "FIXED_KINDS",
-    "ArtifactFill",
     "CellsConfig",
     "ClusterConfig",
     "CorrectConfig",

@@ -8,12 +8,10 @@ from artifact_mask.config.cluster import ClusterConfig
 from artifact_mask.config.places import Names, Places
 from artifact_mask.frozen import Frozen
 from artifact_mask.location import LocalPath
-from artifact_mask.metadata import OD_STEP
+from artifact_mask.metadata import OD_STEP, ArtifactFill
 
 ShippedUNet = Literal["weak", "supervised"]
 """U-Nets that artmask ships: one that saw no mask of a real field, and one that did."""
-ArtifactFill = Literal["median", "background", "inpaint", "nan"]
-"""What becomes of artifact pixels in masked images."""
 StainMethod = Literal["otsu", "triangle", "controls"]
 """What chooses the optical density from which a pixel counts as stained."""
 IlluminationUse = Literal["stored", "none"]

@@ -5,6 +5,7 @@ values: to model, check and print each anew would take eight times as long.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ from yaozarrs import DimSpec
 from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.io.zarr_group import dump, fill_gaps, gap
 from artifact_mask.kernels.pyramid import pyramid_shapes
-from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, PlaneIndex
+from artifact_mask.metadata import Acquisition, Channel, Field, Masking, NgffVersion, PlaneIndex
 
-Coarse = Mapping[tuple[int, ...], NDArray[np.uint16]]
+Coarse = Mapping[tuple[int, ...], NDArray[Any]]
 """Coarsest level of some planes, by ``(t, c, z)``."""
 
 _EMISSION_COLOURS = ((470, "0000FF"), (505, "00FFFF"), (560, "00FF00"), (590, "FFFF00"), (650, "FF8000"))
@@ -52,10 +53,16 @@ def describe_field(
 
 
 def describe_masked(
-    acquisition: Acquisition, field: Field, channel: int, coarse: Coarse, *, ngff: NgffVersion = "0.5"
+    acquisition: Acquisition,
+    field: Field,
+    channel: int,
+    masking: Masking,
+    coarse: Coarse,
+    *,
+    ngff: NgffVersion = "0.5",
 ) -> Documents:
-    """Metadata of the masked image of one channel."""
-    documents = _masked_documents(ngff, _grid(acquisition), acquisition.channels[channel])
+    """Metadata of the masked image of one channel, which say how it was made."""
+    documents = _masked_documents(ngff, _grid(acquisition), acquisition.channels[channel], masking)
     return _fill(documents, _name_and_place("masked", field) | _windows(1, coarse))
 
 
@@ -78,9 +85,8 @@ def _field_documents(
 
 
 @lru_cache
-def _masked_documents(ngff: NgffVersion, grid: _Grid, channel: Channel) -> dict[str, str]:
-    own = {"fill": "median of the field"}
-    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, (channel,)), {"artmask": own})
+def _masked_documents(ngff: NgffVersion, grid: _Grid, channel: Channel, masking: Masking) -> dict[str, str]:
+    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, (channel,)), {"artmask": asdict(masking)})
 
 
 @lru_cache
@@ -149,10 +155,18 @@ def _windows(n_channels: int, coarse: Coarse) -> dict[str, Any]:
     windows: dict[str, Any] = {}
     for c in range(n_channels):
         pixels = next((plane for index, plane in coarse.items() if index[1] == c), None)
-        low, high = (0.0, 65535.0) if pixels is None else (float(p) for p in np.percentile(pixels, (0.5, 99.5)))
+        low, high = _shown_range(pixels)
         low = min(low, 65534.0)
         windows |= {f"start{c}": low, f"end{c}": max(high, low + 1)}
     return windows
+
+
+def _shown_range(pixels: NDArray[Any] | None) -> tuple[float, float]:
+    known = pixels[np.isfinite(pixels)] if pixels is not None else np.empty(0)
+    if not known.size:
+        return 0.0, 65535.0
+    low, high = np.percentile(known, (0.5, 99.5))
+    return float(low), float(high)
 
 
 def _colour(channel: Channel) -> str:

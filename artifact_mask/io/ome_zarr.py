@@ -16,15 +16,21 @@ from zarr.errors import ContainsArrayError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from artifact_mask.errors import PlateError
-from artifact_mask.io.chunk import INTENSITY, LABEL, PlaneCodec
+from artifact_mask.io.chunk import INTENSITY, LABEL, REAL, PlaneCodec
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.image_metadata import Documents, describe_field, describe_label, describe_masked
 from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.io.plane import create_array, read_plane, write_plane
 from artifact_mask.io.zarr_group import dump, read_group, write_group
-from artifact_mask.kernels.pyramid import build_pyramid, downsample_mean, downsample_nearest, pyramid_shapes
+from artifact_mask.kernels.pyramid import (
+    build_pyramid,
+    downsample_known,
+    downsample_mean,
+    downsample_nearest,
+    pyramid_shapes,
+)
 from artifact_mask.location import Location, list_folders
-from artifact_mask.metadata import STAGE_LABELS, Acquisition, Field, NgffVersion, PlaneIndex
+from artifact_mask.metadata import STAGE_LABELS, Acquisition, Field, Masking, NgffVersion, PlaneIndex
 
 
 def write_field(
@@ -64,8 +70,9 @@ def write_masked(
     acquisition: Acquisition,
     field: Field,
     channel: int,
-    planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
+    planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16] | NDArray[np.float32]]],
     *,
+    masking: Masking,
     ngff: NgffVersion = "0.5",
 ) -> None:
     """Write the masked image of one channel as ``masked`` inside the field's group, beside its labels.
@@ -81,13 +88,17 @@ def write_masked(
     channel
         Index of the masked channel in the acquisition.
     planes
-        Indices ``(t, 0, z)`` and pixels ``(y, x)``.
+        Indices ``(t, 0, z)`` and pixels ``(y, x)``: float32 if artifacts become NaN, else uint16.
+    masking
+        How they were made.
     ngff
         Version of the plate.
     """
     shape = (acquisition.shape[0], 1, *acquisition.shape[2:])
-    coarse = _write_levels(files, folder / "masked", shape, planes, _INTENSITIES, LAYOUTS[ngff])
-    _write_documents(files, folder / "masked", describe_masked(acquisition, field, channel, coarse, ngff=ngff))
+    kind = _REALS if masking.fill == "nan" else _INTENSITIES
+    coarse = _write_levels(files, folder / "masked", shape, planes, kind, LAYOUTS[ngff])
+    documents = describe_masked(acquisition, field, channel, masking, coarse, ngff=ngff)
+    _write_documents(files, folder / "masked", documents)
 
 
 def write_labels(
@@ -250,6 +261,7 @@ class _Kind(NamedTuple):
 
 
 _INTENSITIES = _Kind("tczyx", INTENSITY, downsample_mean)
+_REALS = _Kind("tczyx", REAL, downsample_known)
 _LABELS = _Kind("tzyx", LABEL, downsample_nearest)
 
 

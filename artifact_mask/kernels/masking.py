@@ -2,6 +2,13 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.restoration import inpaint_biharmonic
+
+LARGEST_INPAINTED_PX = 20_000
+"""Of an artifact; more take seconds."""
+_RIM_PX = 8
+"""What is looked at around an artifact."""
 
 
 def fill_with_median(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -37,6 +44,93 @@ def fill_with_median(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDAr
     if mask.any():
         masked[mask] = _median(image)
     return masked
+
+
+def fill_with_background(
+    image: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDArray[np.float32]
+) -> NDArray[np.uint16]:
+    """Replace the masked pixels of an image by its local background.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)`` uint16.
+    mask
+        ``(y, x)``; True where an artifact is.
+    background
+        ``(y, x)``, in grey values.
+
+    Examples
+    --------
+    >>> image, mask = np.array([[7, 8, 0]], np.uint16), np.array([[False, False, True]])
+    >>> fill_with_background(image, mask, np.array([[7.2, 7.6, 8.2]], np.float32))
+    array([[7, 8, 8]], dtype=uint16)
+    """
+    filled = image.copy()
+    filled[mask] = np.clip(np.rint(background[mask]), 0, np.iinfo(np.uint16).max)
+    return filled
+
+
+def inpaint(image: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Replace the masked pixels of an image by a smooth surface that continues its surroundings.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)`` uint16.
+    mask
+        ``(y, x)``; True where an artifact is.
+    background
+        ``(y, x)``, in grey values.
+
+    Notes
+    -----
+    Artifacts of more than :data:`LARGEST_INPAINTED_PX` pixels, and those whose surroundings are all masked, become the
+    local background: the equations of a large one take long, and far from its rim nothing is known.
+
+    References
+    ----------
+    Biharmonic inpainting as in scikit-image: Damelin and Hoang, arXiv:1711.01652.
+
+    Examples
+    --------
+    >>> image = np.full((9, 9), 100, np.uint16)
+    >>> mask = np.zeros((9, 9), bool)
+    >>> mask[4, 4], image[4, 4] = True, 0
+    >>> int(inpaint(image, mask, np.full((9, 9), 50, np.float32))[4, 4])
+    100
+    """
+    filled = fill_with_background(image, mask, background)
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if np.count_nonzero(labels[box] == number) > LARGEST_INPAINTED_PX:
+            continue
+        window = tuple(slice(max(s.start - _RIM_PX, 0), s.stop + _RIM_PX) for s in box)
+        inside = labels[window] == number
+        if inside.all():
+            continue
+        # Neighbouring artifacts are background by now.
+        surface = inpaint_biharmonic(filled[window].astype(np.float64), inside)
+        filled[window][inside] = np.clip(np.rint(surface[inside]), 0, np.iinfo(np.uint16).max)
+    return filled
+
+
+def blank(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Make the masked pixels of an image ``(y, x)`` NaN.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        ``(y, x)``; uint16 has no NaN.
+
+    Examples
+    --------
+    >>> blank(np.array([[7, 8]], np.uint16), np.array([[False, True]]))
+    array([[ 7., nan]], dtype=float32)
+    """
+    blanked = image.astype(np.float32)
+    blanked[mask] = np.nan
+    return blanked
 
 
 def _median(image: NDArray[np.uint16]) -> int:

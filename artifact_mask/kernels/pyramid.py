@@ -31,6 +31,25 @@ def downsample_mean(image: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return total.astype(np.uint16)
 
 
+def downsample_known(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Halve a ``(y, x)`` float32 image by the mean of those of 2 x 2 pixels that are not NaN; NaN where all are.
+
+    Examples
+    --------
+    >>> downsample_known(np.array([[1, np.nan, np.nan], [3, np.nan, np.nan]], np.float32))
+    array([[ 2., nan]], dtype=float32)
+    """
+    rows, columns = ((n + 1) // 2 for n in image.shape)
+    padded = np.full((2 * rows, 2 * columns), np.nan, np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    parts = padded.reshape(rows, 2, columns, 2)
+    known = ~np.isnan(parts)
+    n = known.sum(axis=(1, 3))
+    total = np.where(known, parts, 0).sum(axis=(1, 3), dtype=np.float32)
+    mean: NDArray[np.float32] = np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
+    return mean
+
+
 def downsample_nearest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Halve a ``(y, x)`` label image by every second pixel: no label is invented.
 

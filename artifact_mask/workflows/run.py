@@ -10,17 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from artifact_mask import __version__
 from artifact_mask.config import RunConfig, ShippedUNet
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit
 from artifact_mask.engine.placement import worker_model
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.illumination_profiles import StoredFlatField
 from artifact_mask.io.ome_zarr import write_labels, write_masked
 from artifact_mask.kernels.familiarity import describe_field
 from artifact_mask.kernels.field_measurements import measure_plane
 from artifact_mask.kernels.labels import Cut, label_artifacts
-from artifact_mask.kernels.masking import fill_with_median
+from artifact_mask.kernels.masking import blank, fill_with_background, fill_with_median, inpaint
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Field, FieldKey
+from artifact_mask.metadata import Acquisition, ArtifactFill, Field, FieldKey, Masking
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
 from artifact_mask.workflows.controls import find_controls
 from artifact_mask.workflows.ingest import read_ingest
@@ -46,6 +48,7 @@ class _Parameters(PlaneParameters):
     reach_px: float
     large_threshold: float | None
     large_object_px: int
+    masking: Masking
 
     @property
     def cut(self) -> Cut:
@@ -129,6 +132,7 @@ def _open_stage(
             channel=planes.channel,
             scale=planes.scale,
             flat_field=planes.flat_field,
+            masking=_describe_masking(config.fill, model[0], planes.flat_field),
             **vars(
                 card.cut(
                     planes.scale,
@@ -211,7 +215,27 @@ def _write_results(
             }
         )
         labelled.append(((t, z), labels))
-        masked.append(((t, 0, z), fill_with_median(pixels, mask)))
+        masked.append(((t, 0, z), _fill(parameters.masking.fill, pixels, mask, background)))
     write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME, ngff=parameters.ngff)
-    write_masked(files, folder, acquisition, field, parameters.channel, masked, ngff=parameters.ngff)
+    place = (files, folder, acquisition, field, parameters.channel)
+    write_masked(*place, masked, masking=parameters.masking, ngff=parameters.ngff)
     return {**combine_planes(described), **pack_counts(counted)}
+
+
+def _describe_masking(fill: ArtifactFill, model_digest: str, flat_field: StoredFlatField | None) -> Masking:
+    return Masking(fill, LABEL_NAME, model_digest, flat_field.digest if flat_field else "", __version__)
+
+
+def _fill(
+    fill: ArtifactFill, pixels: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDArray[np.float32]
+) -> NDArray[np.uint16] | NDArray[np.float32]:
+    """Replace artifacts ``(y, x)`` in the way that the configuration names."""
+    match fill:
+        case "median":
+            return fill_with_median(pixels, mask)
+        case "background":
+            return fill_with_background(pixels, mask, background)
+        case "inpaint":
+            return inpaint(pixels, mask, background)
+        case "nan":
+            return blank(pixels, mask)
