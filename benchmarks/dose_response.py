@@ -55,11 +55,13 @@ def main() -> None:
         .mean()
     )
     dose, drawn = truth["dose"].to_numpy(), truth["stained_fraction"].to_numpy()
-    centre = fit_ec50(dose, drawn)
+    centre, middle = fit_curve(dose, drawn)
     print(
-        f"{len(truth)} wells, {arguments.fields} fields each; EC50 of the truth {centre * TOP_CONCENTRATION_UM:.3g} uM"
+        f"{len(truth)} wells of {arguments.fields} fields; EC50 of the truth {centre * TOP_CONCENTRATION_UM:.3g} uM, "
+        f"half of the response to the highest dose at {middle * TOP_CONCENTRATION_UM:.3g} uM"
     )
-    print("\n| threshold | OD | column | correlation | EC50 (uM) | off by |\n|---|---|---|---|---|---|")
+    print("\n| threshold | OD | column | correlation | EC50 (uM) | off by | half (uM) | off by |")
+    print("|---|---|---|---|---|---|---|---|")
     for threshold in arguments.thresholds:
         run(
             RunConfig(plates=plate, model=arguments.model, stain_threshold=threshold, negative_controls="Compound=DMSO")
@@ -84,7 +86,7 @@ def main() -> None:
 
 
 def fit_curve(dose: NDArray[np.float64], response: NDArray[np.float64]) -> tuple[float, float]:
-    """Fit a logistic curve; give its EC50, and the dose of half of what it gives at dose 1. Controls lie at its foot."""
+    """Fit a logistic curve; give its EC50, and the dose of half of what it gives at dose 1."""
     positive = dose > 0
     log_dose = np.log2(np.where(positive, dose, dose[positive].min() / 64))
 

@@ -17,6 +17,7 @@ from artifact_mask.config.places import Names, Places
 from artifact_mask.config.review import CorrectConfig, EvaluateConfig, VerifyConfig
 from artifact_mask.config.run import Density, IlluminationUse, RunConfig, ShippedUNet, StainMethod
 from artifact_mask.config.simulate import SimulateConfig
+from artifact_mask.config.stain import StainConfig
 from artifact_mask.config.training import (
     LabelSheetConfig,
     Precision,
@@ -53,6 +54,7 @@ __all__ = [
     "SaliencyMethod",
     "ShippedUNet",
     "SimulateConfig",
+    "StainConfig",
     "StainMethod",
     "TrainClassifierConfig",
     "TrainUNetConfig",

@@ -19,14 +19,14 @@ from artifact_mask.engine.placement import worker_threads
 from artifact_mask.engine.retry import retry
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
-from artifact_mask.io.ome_zarr_plate import find_plates
+from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
 from artifact_mask.nn.model_card import model_digest
 from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
 from artifact_mask.workflows.planes import Planes, read_planes
 from artifact_mask.workflows.progress import Progress, Summary
-from artifact_mask.workflows.tabulate import Outcome, read_outcomes, tabulate
+from artifact_mask.workflows.tabulate import Outcome, tabulate_stage
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
 DEVICE = Lock()
@@ -121,9 +121,9 @@ class PlaneStage(Stage, Generic[Parameters]):
             for key, number in self.content.acquisition_of.items()
             if number not in self.parameters
         }
-        others = read_outcomes(self.plate, self.content, self.ingest_digest, besides=self.name)
+        stored = StoredPlate(self.content, self.ingest_digest, self.ngff)
         own = Outcome({**records, **skipped}, self.config)
-        return tabulate(self.content, {"ingest": Outcome(self.ingested), **others, self.name: own})
+        return tabulate_stage(self.plate, stored, self.ingested, self.name, own)
 
 
 def process_plates(

@@ -12,6 +12,7 @@ from artifact_mask.columns import TABLES, order_columns
 from artifact_mask.config import CellsConfig, RunConfig
 from artifact_mask.engine.journal import FieldRecord, open_journal, read_config, read_settings
 from artifact_mask.frozen import Frozen
+from artifact_mask.io.ome_zarr_plate import StoredPlate
 from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate, Well
 from artifact_mask.workflows.cell_figures import choose_senescence_thresholds, describe_cells
@@ -71,6 +72,24 @@ def _parse_config(stage: str, document: Mapping[str, Any]) -> Frozen | None:
     except ValidationError:
         # Of another version of artmask; what it counted is as good.
         return kind.model_validate({"plates": document.get("plates")}) if kind else None
+
+
+def tabulate_stage(
+    root: Location, stored: StoredPlate, ingested: Mapping[FieldKey, FieldRecord], stage: str, own: Outcome
+) -> dict[str, pd.DataFrame]:
+    """Tables of a plate with what a stage has just found, beside what the others have recorded.
+
+    Parameters
+    ----------
+    root, stored
+        The plate.
+    ingested
+        Records of its ingest.
+    stage, own
+        The stage, and its records; a field that it did not have to look at has an empty one.
+    """
+    others = read_outcomes(root, stored.plate, stored.ingest_digest, besides=stage)
+    return tabulate(stored.plate, {"ingest": Outcome(ingested), **others, stage: own})
 
 
 def tabulate(plate: Plate, outcomes: Mapping[str, Outcome]) -> dict[str, pd.DataFrame]:

@@ -153,6 +153,7 @@ app.command()(evaluation.evaluate)
 
 app.command()(illuminating.illumination)
 app.command()(running.run)
+app.command()(running.stain)
 app.command()(correcting.correct)
 
 

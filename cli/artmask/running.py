@@ -59,3 +59,22 @@ def run(
     with ConsoleProgress() as progress:
         summary = work(settings, progress)
     raise typer.Exit(print_summary(summary))
+
+
+@takes_cluster
+def stain(
+    plates: Plates,
+    config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
+) -> None:
+    """Write labels/stain: the stained pixels outside of artifacts, as the tables of `run` count them."""
+    from artifact_mask.config import StainConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.stain import label_stain as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    settings = load_config(StainConfig, config, {"plates": plates, "cluster": cluster})
+    with ConsoleProgress() as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
