@@ -168,7 +168,26 @@ PLATE = (
     *CONTROLS,
 )
 
-TABLES: dict[str, tuple[Column, ...]] = {"fields": FIELDS, "wells": WELLS, "plate": PLATE}
+CELL = (
+    *PLACE,
+    *FIELD_PLACE[:2],
+    Column("t", "", "Timepoint, from 0."),
+    Column("z", "", "Plane of the stack that was looked at, from 0."),
+    Column("label", "", "Number of the cell in the label image of its field."),
+    Column("y_um", "um", "Position of the cell's middle in the well, downwards: the field's, and that in the field."),
+    Column("x_um", "um", "The same to the right."),
+    Column("nucleus_area_um2", "um2", "Area of nuclei in the cell; missing where nuclei are not known."),
+    Column("nucleus_mean_intensity", "grey values", "Mean of the nuclear channel in the nucleus, background included."),
+    Column("cell_area_um2", "um2", "Area of the cell, nucleus and artifacts included."),
+    Column("cell_mean_od", "OD", "Mean optical density of the cell outside of artifacts; missing if nothing is left."),
+    Column("cell_integrated_od_um2", "OD um2", "Optical density summed over the cell outside of artifacts."),
+    Column("artifact_fraction", "", "Share of the cell's pixels in artifacts."),
+    Column("touches_border", "", "Whether the nucleus, or a cell without one, reaches the border of the field."),
+    Column("excluded", "", "Whether too much of the cell is artifact for it to be counted."),
+    Column("senescent", "", "Whether `cell_mean_od` reaches `senescence_threshold_od`; missing where excluded."),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {"fields": FIELDS, "wells": WELLS, "plate": PLATE, "cells": CELL}
 """Columns of each table, in their order. A column is there once its stage has run; layers of the layout follow."""
 
 

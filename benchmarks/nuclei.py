@@ -3,8 +3,8 @@
     python benchmarks/nuclei.py [--fields 12] [--size 1080]
 
 A true nucleus that brighter ones hide for more than half cannot be told by anyone; such ones, and slivers of less than
-the smallest area that is looked for, are left out of the second figure: they count neither as missed, nor as false where
-they are found. The first figure counts everything.
+the smallest area that is looked for, are left out of the second figure: they count neither as missed, nor as false
+where they are found. The first figure counts everything.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 from artifact_mask.config.cells import CellsConfig
 from artifact_mask.config.cluster import CLUSTER_KINDS, FIXED_KINDS, ClusterConfig
+from artifact_mask.config.export import ExportConfig, ExportFormat
 from artifact_mask.config.illumination import IlluminationConfig
 from artifact_mask.config.ingest import IngestConfig
 from artifact_mask.config.labelling import (
@@ -38,6 +39,8 @@ __all__ = [
     "EvaluateConfig",
     "ExplainConfig",
     "ExplanationConfig",
+    "ExportConfig",
+    "ExportFormat",
     "Fill",
     "IlluminationConfig",
     "IlluminationUse",

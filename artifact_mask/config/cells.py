@@ -1,17 +1,14 @@
 """Measuring single cells."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
 from artifact_mask.config.cluster import ClusterConfig
 from artifact_mask.config.places import Names, Places
-from artifact_mask.config.run import Density, IlluminationUse
+from artifact_mask.config.run import Density
 from artifact_mask.frozen import Frozen
 
-
-SenescenceMeasure = Literal["mean", "p90"]
-"""Which figure of a cell's optical densities tells whether it is senescent: their mean, or their 90th percentile."""
 LabelName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Name of a label image."""
 
@@ -32,24 +29,17 @@ class CellsConfig(Frozen):
     plane: int | None = Field(
         default=None, ge=0, description="Plane of a stack to look at, from 0; by default the middle one."
     )
-    illumination: IlluminationUse = Field(
-        default="stored",
-        description="`stored` divides by the flat field of `artmask illumination`, where the plate has one; or `none`.",
-    )
     min_nucleus_um2: float = Field(default=25, gt=0, description="Smaller objects are no nuclei.")
     max_nucleus_um2: float = Field(default=2000, gt=0, description="Larger objects are no nuclei.")
-    cell_reach_um: float = Field(default=12, ge=0, description="How far a cell reaches from its nucleus, at most.")
+    cell_reach_um: float = Field(default=9, ge=0, description="How far a cell reaches from its nucleus, at most.")
     max_artifact_fraction: float = Field(
         default=0.5, ge=0, le=1, description="Cells with a larger share of artifact are excluded."
-    )
-    senescence_measure: SenescenceMeasure = Field(
-        default="mean", description="Figure of a cell's optical densities: `mean`, or `p90`, their 90th percentile."
     )
     negative_controls: Names = Field(
         default=(), description="Wells such as A01, or such as Compound=DMSO; by default those that `run` was given."
     )
     senescence_threshold: Density | None = Field(
-        default=None, description="Optical density from which a cell is senescent; by default from the controls."
+        default=None, description="Mean optical density from which a cell is senescent; by default from the controls."
     )
     senescence_percentile: float = Field(
         default=95, gt=0, lt=100, description="Of the negative controls' cells, from which on a cell is senescent."

@@ -4,14 +4,14 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import google_crc32c
 from upath import UPath
@@ -81,11 +81,7 @@ class StagedFiles:
             name = str(path)[len(str(self.root)) + 1 :]
             self.stamps[name] = FileStamp(len(content), google_crc32c.value(content))
         if isinstance(path, Path):
-            if not self._renames:
-                os.mkdir(self._folder)
-            temporary = f"{self._folder}/{len(self._renames)}"
-            self._renames.append((temporary, str(path)))
-            with open(temporary, "wb") as file:
+            with open(self._stage(path), "wb") as file:
                 file.write(content)
         else:
             self._put(partial(path.fs.pipe_file, path.path, content))
@@ -97,6 +93,19 @@ class StagedFiles:
                 self.write(path, content, stamped=False)
         else:
             self._put(partial(_put_if_changed, path, content))
+
+    @contextmanager
+    def open(self, path: Location) -> Iterator[IO[bytes]]:
+        """Open a file of the store, which is not stamped, to write more than the memory holds."""
+        if isinstance(path, Path):
+            with open(self._stage(path), "wb") as file:
+                yield file
+        else:
+            # Sent when it is whole: what closes the store's own file after an error would publish a torn one.
+            with tempfile.NamedTemporaryFile() as file:
+                yield file
+                file.flush()
+                path.fs.put_file(file.name, path.path)
 
     def restart(self) -> None:
         """Forget what an attempt has written that failed, and begin anew."""
@@ -119,6 +128,14 @@ class StagedFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+    def _stage(self, path: Path) -> str:
+        """Make room for a file; where to write it until it is published."""
+        if not self._renames:
+            os.mkdir(self._folder)
+        temporary = f"{self._folder}/{len(self._renames)}"
+        self._renames.append((temporary, str(path)))
+        return temporary
 
     def _put(self, send: Callable[[], None]) -> None:
         _ROOM.acquire()
@@ -235,6 +252,22 @@ def write_atomically(path: Location, content: bytes) -> None:
         _sync(str(path.parent))
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def put_file(source: Path, path: Location) -> None:
+    """Copy a file of this machine to a place where a reader sees all of it or none."""
+    if not isinstance(path, Path):
+        path.fs.put_file(str(source), path.path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, path)
+        _sync(str(path.parent))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -66,9 +66,11 @@ def describe_masked(
     return _fill(documents, _name_and_place("masked", field) | _windows(1, coarse))
 
 
-def describe_label(acquisition: Acquisition, field: Field, name: str, *, ngff: NgffVersion = "0.5") -> Documents:
-    """Metadata of a label image."""
-    return _fill(_label_documents(ngff, _grid(acquisition)), _name_and_place(name, field))
+def describe_label(
+    acquisition: Acquisition, field: Field, name: str, *, ngff: NgffVersion = "0.5", made_by: str = ""
+) -> Documents:
+    """Metadata of a label image, with the command that made it where its name does not tell."""
+    return _fill(_label_documents(ngff, _grid(acquisition), made_by), _name_and_place(name, field))
 
 
 def _fill(documents: Mapping[str, str], values: Mapping[str, Any]) -> Documents:
@@ -90,7 +92,7 @@ def _masked_documents(ngff: NgffVersion, grid: _Grid, channel: Channel, masking:
 
 
 @lru_cache
-def _label_documents(ngff: NgffVersion, grid: _Grid) -> dict[str, str]:
+def _label_documents(ngff: NgffVersion, grid: _Grid, made_by: str) -> dict[str, str]:
     layout, models = LAYOUTS[ngff], LAYOUTS[ngff].models
     image_label = models.ImageLabel(
         version=ngff,
@@ -99,7 +101,7 @@ def _label_documents(ngff: NgffVersion, grid: _Grid) -> dict[str, str]:
     )
     multiscale = _multiscale(layout, grid, axes="tzyx")
     image = models.LabelImage.model_validate({"multiscales": [multiscale], "image-label": image_label})
-    return layout.describe_group(_with_gaps(image), {})
+    return layout.describe_group(_with_gaps(image), {"artmask": {"made_by": made_by}} if made_by else {})
 
 
 def _image(layout: Layout, grid: _Grid, channels: Sequence[Channel]) -> dict[str, Any]:

@@ -110,6 +110,8 @@ def write_labels(
     *,
     name: str,
     ngff: NgffVersion = "0.5",
+    made_by: str = "",
+    beside: Sequence[str] = (),
 ) -> None:
     """Write an instance label image ``(t, z, y, x)`` as ``labels/<name>`` inside the field's group.
 
@@ -127,29 +129,43 @@ def write_labels(
         Name of the label image.
     ngff
         Version of the plate.
+    made_by
+        Command whose label image it is, where the name alone, which a person may choose too, does not tell.
+    beside
+        Names of label images that are written with the same files, and listed with it.
     """
     layout, labels = LAYOUTS[ngff], folder / "labels"
     t, _, z, y, x = acquisition.shape
     _write_levels(files, labels / name, (t, z, y, x), planes, _LABELS, layout)
-    _write_documents(files, labels / name, describe_label(acquisition, field, name, ngff=ngff))
-    list_label(files, folder, name, ngff=ngff)
+    _write_documents(files, labels / name, describe_label(acquisition, field, name, ngff=ngff, made_by=made_by))
+    list_label(files, folder, name, *beside, ngff=ngff)
 
 
-def list_label(files: StagedFiles, folder: Location, name: str, *, ngff: NgffVersion = "0.5") -> None:
-    """Add a label image to those that the field's group ``labels`` lists, where tools look for them."""
+def list_label(files: StagedFiles, folder: Location, *names: str, ngff: NgffVersion = "0.5") -> None:
+    """Add label images to those that the field's group ``labels`` lists, where tools look for them."""
     layout, labels = LAYOUTS[ngff], folder / "labels"
     group = read_group(labels, [layout])
     listed = group.ome.get("labels", []) if group else []
     write_group(
-        files, labels, layout, dump(layout.models.LabelsGroup(labels=sorted({*listed, name}))), {}, stamped=False
+        files, labels, layout, dump(layout.models.LabelsGroup(labels=sorted({*listed, *names}))), {}, stamped=False
     )
 
 
 def find_own_labels(folder: Location, *, ngff: NgffVersion) -> list[str]:
     """Label images of a field that no stage of artmask has written: a person's work, which nothing may remove."""
-    labels = folder / "labels"
-    names = [name for name in list_folders(labels) if name not in STAGE_LABELS]
-    return [name for name in names if read_group(labels / name, [LAYOUTS[ngff]]) is not None]
+    names = [name for name in list_folders(folder / "labels") if name not in STAGE_LABELS]
+    return [name for name in names if is_own_label(folder, name, ngff=ngff)]
+
+
+def is_own_label(folder: Location, name: str, *, ngff: NgffVersion) -> bool:
+    """Whether a field has a label image of a name, and no stage of artmask says in it that it is the stage's."""
+    return _made_by(folder, name, ngff=ngff) == ""
+
+
+def _made_by(folder: Location, name: str, *, ngff: NgffVersion) -> str | None:
+    """Command that says to have made a label image, empty if none does; None if there is no such label image."""
+    group = read_group(folder / "labels" / name, [LAYOUTS[ngff]])
+    return None if group is None else str(group.artmask.get("made_by", ""))
 
 
 def keep_own_labels(files: StagedFiles, folder: Location, *, ngff: NgffVersion) -> None:
@@ -166,7 +182,8 @@ def folders_of_field(folder: Location, *, ngff: NgffVersion) -> list[Location]:
     if not find_own_labels(folder, ngff=ngff):
         return [folder]
     rest = [folder / name for name in list_folders(folder) if name != "labels"]
-    return rest + [folder / "labels" / name for name in STAGE_LABELS]
+    others = [name for name in list_folders(folder / "labels") if _made_by(folder, name, ngff=ngff)]
+    return rest + [folder / "labels" / name for name in (*STAGE_LABELS, *others)]
 
 
 def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:

@@ -127,6 +127,7 @@ def write_truth(
     artifacts: NDArray[np.uint8],
     stain: NDArray[np.bool_],
     illumination: NDArray[np.float32],
+    nuclei: NDArray[np.int32] | None = None,
 ) -> None:
     """Write what is true of a synthetic field into ``Truth``, beside ``Images``.
 
@@ -142,6 +143,8 @@ def write_truth(
         ``(y, x)`` bool, kept as ``<stem>_stain.png`` with 255 where true.
     illumination
         ``(y, x)`` float32, kept as ``<stem>_illumination.tif``: every 8th pixel along each axis, from the first on.
+    nuclei
+        ``(y, x)`` int32, kept as ``<stem>_nuclei.png`` of 16 bits; None where they are not imaged.
     """
     truth = folder / "Truth"
     step = TRUTH_ILLUMINATION_STEP
@@ -150,6 +153,8 @@ def write_truth(
     write_atomically(truth / f"{stem}_artifacts.png", bytes(imagecodecs.png_encode(artifacts)))
     write_atomically(truth / f"{stem}_stain.png", bytes(imagecodecs.png_encode(stain.astype(np.uint8) * np.uint8(255))))
     write_atomically(truth / f"{stem}_illumination.tif", shading.getvalue())
+    if nuclei is not None:
+        write_atomically(truth / f"{stem}_nuclei.png", bytes(imagecodecs.png_encode(nuclei.astype(np.uint16))))
 
 
 def _head(root: str) -> Iterator[str]:

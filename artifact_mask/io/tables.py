@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artifact_mask.columns import TABLES
-from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.files import StagedFiles, remove_others
 from artifact_mask.io.layout import LAYOUTS
-from artifact_mask.io.zarr_group import write_group
+from artifact_mask.io.zarr_group import read_group, write_group
 from artifact_mask.location import Location, read_bytes
 from artifact_mask.metadata import NgffVersion
 
@@ -34,8 +34,20 @@ def write_tables(
         files.write_if_changed(folder / "table.csv", frame.to_csv(index=False).encode())
         write_group(files, folder, layout, {}, _TABLE_ATTRIBUTES, stamped=False)
         written[name] = folder / "table.csv"
-    write_group(files, plate / "tables", layout, {}, {"tables": sorted(tables)}, stamped=False)
+    listed = {*tables, *_keep_cells(plate, tables)}
+    write_group(files, plate / "tables", layout, {}, {"tables": sorted(listed)}, stamped=False)
     return written
+
+
+def _keep_cells(plate: Location, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """List the table of cells if it is there; one of other masks, which `fields` does not count, is removed."""
+    folder = plate / "tables" / "cells"
+    if read_group(folder) is None:
+        return []
+    if "fields" in tables and "n_cells" not in tables["fields"]:
+        remove_others([folder], plate, {})
+        return []
+    return ["cells"]
 
 
 def _to_parquet(name: str, frame: pd.DataFrame) -> bytes:
@@ -62,3 +74,9 @@ def describe_schema(name: str, schema: pa.Schema) -> pa.Schema:
 def read_table(plate: Location, name: str) -> pd.DataFrame:
     """Read one table of a plate."""
     return pd.read_parquet(io.BytesIO(read_bytes(plate / "tables" / name / "table.parquet")))
+
+
+def list_tables(plate: Location) -> list[str]:
+    """Names of the tables of a plate; none if it has not been ingested."""
+    group = read_group(plate / "tables")
+    return list(group.attributes.get("tables", ())) if group else []

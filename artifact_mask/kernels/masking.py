@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 
+from artifact_mask.kernels.illumination import estimate_background
+from artifact_mask.metadata import ArtifactFill
+
 LARGEST_INPAINTED_PX = 20_000
 """Of an artifact; more take seconds."""
 _RIM_PX = 8
@@ -131,6 +134,26 @@ def blank(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.floa
     blanked = image.astype(np.float32)
     blanked[mask] = np.nan
     return blanked
+
+
+def fill_artifacts(
+    fill: ArtifactFill, image: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDArray[np.float32] | None
+) -> NDArray[np.uint16] | NDArray[np.float32]:
+    """Replace the masked pixels of an image in one of the ways of this module.
+
+    Parameters
+    ----------
+    fill
+        Which; ``nan`` gives float32, the others uint16.
+    image, mask, background
+        ``(y, x)``. Without a background it is estimated where it is needed.
+    """
+    if fill == "median":
+        return fill_with_median(image, mask)
+    if fill == "nan":
+        return blank(image, mask)
+    light = estimate_background(image) if background is None else background
+    return inpaint(image, mask, light) if fill == "inpaint" else fill_with_background(image, mask, light)
 
 
 def _median(image: NDArray[np.uint16]) -> int:

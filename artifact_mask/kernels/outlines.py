@@ -1,9 +1,14 @@
-"""From outlines to masks."""
+"""From outlines to masks, and back."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from skimage.measure import find_contours, points_in_poly
+
+Polygon = list[NDArray[np.float64]]
+"""Closed rings ``(n, 2)`` of ``x`` and ``y``: the outer one, then those of its holes."""
 
 
 def fill_outline(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -59,3 +64,49 @@ def ellipse(x: float, y: float, width: float, height: float) -> NDArray[np.float
     """Outline ``(n, 2)`` of an ellipse in a rectangle, in pixels."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
     return np.stack([x + width * (1 + np.cos(angle)) / 2, y + height * (1 + np.sin(angle)) / 2], axis=1)
+
+
+def trace_outlines(labels: NDArray[np.int32]) -> dict[int, list[Polygon]]:
+    """Trace the outlines of labelled objects, half way between the pixels inside and those outside.
+
+    Parameters
+    ----------
+    labels
+        ``(y, x)``; 0 is background.
+
+    Returns
+    -------
+    dict[int, list[Polygon]]
+        Polygons of each object, more than one where it has parts that do not touch. :func:`fill_outline` of all rings
+        gives the object back.
+
+    Examples
+    --------
+    >>> ((outer,),) = trace_outlines(np.array([[0, 0, 0], [0, 5, 5]], np.int32))[5]
+    >>> fill_outline([outer], (2, 3)).astype(int).tolist()
+    [[0, 0, 0], [0, 1, 1]]
+    """
+    found = {}
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        padded = np.pad(labels[box] == number, 1).astype(np.float32)
+        offset = np.array([box[1].start - 0.5, box[0].start - 0.5])
+        rings = [ring[:, ::-1] + offset for ring in find_contours(padded, 0.5, fully_connected="high")]
+        found[number] = _nest(rings)
+    return found
+
+
+def _nest(rings: Sequence[NDArray[np.float64]]) -> list[Polygon]:
+    """Give each hole to the smallest outer ring around it; scikit-image runs around both in opposite directions."""
+    polygons = sorted(([ring] for ring in rings if _area(ring) > 0), key=lambda polygon: _area(polygon[0]))
+    for hole in (ring for ring in rings if _area(ring) <= 0):
+        around = (polygon for polygon in polygons if points_in_poly(hole[:1], polygon[0])[0])
+        next(around, polygons[-1]).append(hole)
+    return polygons
+
+
+def _area(ring: NDArray[np.float64]) -> float:
+    """Area within a closed ring, negative for one that runs the other way around."""
+    x, y = ring.T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,18 @@ class Scene:
         ``(y, x)`` bool: where there is SA-beta-Gal stain, also where an artifact hides it.
     illumination
         ``(y, x)`` float32 of mean 1: shading of the brightfield channel.
+    nuclei
+        ``(y, x)`` int32: nuclei from 1, of those that lie on each other the brightest; also where an artifact is.
+    nuclei_hidden
+        ``(n + 1,)`` float32: share of each nucleus that others hide.
     """
 
     image: NDArray[np.uint16]
     artifacts: NDArray[np.uint8]
     stain: NDArray[np.bool_]
     illumination: NDArray[np.float32]
+    nuclei: NDArray[np.int32]
+    nuclei_hidden: NDArray[np.float32]
 
 
 def draw_scene(
@@ -127,7 +134,16 @@ def draw_scene(
         artifacts=np.ascontiguousarray(artifacts.classes[crop]),
         stain=optical_density > STAINED_DENSITY,
         illumination=illumination,
+        **_number_nuclei(cells.nucleus_labels[crop], cells.nucleus_hidden),
     )
+
+
+def _number_nuclei(labels: NDArray[np.int32], hidden: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Give the nuclei of a field numbers from 1: those outside of it have none."""
+    found, numbers = np.unique(labels, return_inverse=True)
+    first = int(found[0] != 0)  # where nuclei cover all of the field
+    numbered = (numbers.reshape(labels.shape) + first).astype(np.int32)
+    return {"nuclei": numbered, "nuclei_hidden": np.append(np.float32(0), hidden[found[found > 0]])}
 
 
 def _fluoresce(

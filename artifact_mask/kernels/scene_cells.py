@@ -41,6 +41,10 @@ class CellLayers:
         ``(y, x)`` float32, 0..1: how much nucleus or cell there is, for fluorescence.
     texture
         ``(y, x)`` float32 noise of standard deviation 1, fibrous along the cells.
+    nucleus_labels
+        ``(y, x)`` int32: the cell, from 1, whose nucleus is seen; of several that lie on each other, the brightest.
+    nucleus_hidden
+        ``(n + 1,)`` float32: share of each nucleus that brighter ones hide; that of 0, which is none, is 0.
     """
 
     phase: NDArray[np.float32]
@@ -48,6 +52,8 @@ class CellLayers:
     nuclei: NDArray[np.float32]
     body: NDArray[np.float32]
     texture: NDArray[np.float32]
+    nucleus_labels: NDArray[np.int32]
+    nucleus_hidden: NDArray[np.float32]
 
 
 class _Sheet:
@@ -60,6 +66,7 @@ class _Sheet:
         self.lines: list[NDArray[np.float32]] = []
         self.granules: tuple[list[NDArray[np.float32]], ...] = tuple([] for _ in GRANULE_SIGMAS_UM)
         self.thickness, self.grain, self.diffuse, self.nuclei, self.body = np.zeros((5, *shape), np.float32)
+        self.owned, self.owner, self.nucleus_px = np.zeros(shape, np.float32), np.zeros(shape, np.int32), [0]
 
 
 def draw_cells(shape: tuple[int, int], rng: np.random.Generator, *, dose: float, px_per_um: float) -> CellLayers:
@@ -131,7 +138,9 @@ def _draw_cell(sheet: _Sheet, cell: CellPose, rng: np.random.Generator, dose: fl
     sheet.thickness[window] += inside * 0.05 * (1 - np.exp(-depth / (0.8 * scale)))
     sheet.thickness[window] += plump * 0.35 * around - 0.06 * nucleus
     sheet.grain[window] += inside * 0.012 + 0.03 * plump * ring
-    sheet.nuclei[window] = np.maximum(sheet.nuclei[window], nucleus * rng.uniform(0.5, 1.0))
+    bright = nucleus * rng.uniform(0.5, 1.0)
+    sheet.nuclei[window] = np.maximum(sheet.nuclei[window], bright)
+    _own(sheet, window, bright, nucleus >= 0.5)
     sheet.body[window] = np.maximum(sheet.body[window], (0.25 * inside + 0.75 * around) * rng.uniform(0.4, 1.0))
 
     response = rng.gamma(2.0, 0.5)
@@ -154,6 +163,14 @@ def _draw_cell(sheet: _Sheet, cell: CellPose, rng: np.random.Generator, dose: fl
     granules = _granules(cell, rng, zone, scale)
     granules = granules[:, _within(depth > 1.2 * scale, granules, window)]
     _add_granules(sheet, granules, rng, level)
+
+
+def _own(sheet: _Sheet, window: tuple[slice, slice], bright: NDArray[np.floating], nucleus: NDArray[np.bool_]) -> None:
+    """Give the pixels of a nucleus to it, but those of brighter ones."""
+    seen = nucleus & (bright > sheet.owned[window])
+    sheet.owned[window][seen] = bright[seen]
+    sheet.owner[window][seen] = len(sheet.nucleus_px)
+    sheet.nucleus_px.append(int(np.count_nonzero(nucleus)))
 
 
 def _rim(
@@ -239,7 +256,16 @@ def _finish(sheet: _Sheet, rng: np.random.Generator, angle: float) -> CellLayers
     for sigma_um, points in zip(GRANULE_SIGMAS_UM, sheet.granules, strict=True):
         stain += splat(sheet.shape, np.concatenate([none, *points], axis=1), sigma_px=sigma_um * scale)
     phase += 0.4 * np.minimum(stain, 1)
-    return CellLayers(phase=phase, stain=stain, nuclei=sheet.nuclei, body=sheet.body, texture=grain)
+    n_seen = np.bincount(sheet.owner.ravel(), minlength=len(sheet.nucleus_px))
+    return CellLayers(
+        phase=phase,
+        stain=stain,
+        nuclei=sheet.nuclei,
+        body=sheet.body,
+        texture=grain,
+        nucleus_labels=sheet.owner,
+        nucleus_hidden=np.append(0, 1 - n_seen[1:] / np.maximum(sheet.nucleus_px[1:], 1)).astype(np.float32),
+    )
 
 
 def _grain(

@@ -87,6 +87,10 @@ class Stage(ABC):
         """Write what the plate needs before its first unit."""
         return None
 
+    def write_streams(self, files: StagedFiles, records: Mapping[FieldKey, FieldRecord]) -> None:
+        """Write what of the plate's tables is too long for the memory, before the others."""
+        return None
+
     def keeps_tables(self, *, changed: bool) -> bool:
         """Whether to leave the tables alone, to which a later stage may have added.
 
@@ -306,6 +310,9 @@ class Campaign:
         with plate.resources, naming_a_full_disk(stage.plate):
             journal.lease.require()
             records = self._settle_records(plate) if plate.units else plate.before
+            with journal.stage_files() as files:
+                stage.write_streams(files, records)
+                publish([files])
             tables = stage.tabulate(records)
             written: dict[str, Location] = {}
             changed = bool(plate.units) and _rows(records) != _rows(plate.before)

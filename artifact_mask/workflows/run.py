@@ -20,7 +20,7 @@ from artifact_mask.io.ome_zarr import write_labels, write_masked
 from artifact_mask.kernels.familiarity import describe_field
 from artifact_mask.kernels.field_measurements import measure_plane
 from artifact_mask.kernels.labels import Cut, label_artifacts
-from artifact_mask.kernels.masking import blank, fill_with_background, fill_with_median, inpaint
+from artifact_mask.kernels.masking import fill_artifacts
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, ArtifactFill, Field, FieldKey, Masking
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
@@ -215,7 +215,8 @@ def _write_results(
             }
         )
         labelled.append(((t, z), labels))
-        masked.append(((t, 0, z), _fill(parameters.masking.fill, pixels, mask, background)))
+        filled = fill_artifacts(parameters.masking.fill, pixels, mask, background)
+        masked.append(((t, 0, z), filled))
     write_labels(files, folder, acquisition, field, labelled, name=LABEL_NAME, ngff=parameters.ngff)
     place = (files, folder, acquisition, field, parameters.channel)
     write_masked(*place, masked, masking=parameters.masking, ngff=parameters.ngff)
@@ -224,18 +225,3 @@ def _write_results(
 
 def _describe_masking(fill: ArtifactFill, model_digest: str, flat_field: StoredFlatField | None) -> Masking:
     return Masking(fill, LABEL_NAME, model_digest, flat_field.digest if flat_field else "", __version__)
-
-
-def _fill(
-    fill: ArtifactFill, pixels: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDArray[np.float32]
-) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Replace artifacts ``(y, x)`` in the way that the configuration names."""
-    match fill:
-        case "median":
-            return fill_with_median(pixels, mask)
-        case "background":
-            return fill_with_background(pixels, mask, background)
-        case "inpaint":
-            return inpaint(pixels, mask, background)
-        case "nan":
-            return blank(pixels, mask)

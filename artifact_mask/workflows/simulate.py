@@ -107,9 +107,9 @@ def simulate(config: SimulateConfig, progress: Progress | None = None) -> list[P
     list[Path]
         Folder of each measurement, ``<dest>/Plate01`` and so on, each with ``Images`` and ``Assaylayout`` as Harmony
         exports them (and the one of Harmony 7 with ``FFC_Profile``), and with ``Truth``: per field the artifact classes
-        and the stain (PNG), the shading of the brightfield image (every 8th pixel, float32 TIFF), and a line of
-        ``fields.csv``; and ``tiles.csv``, the labels of all tiles as a person would give them for
-        `artmask train classifier`. Several measurements of a plate are
+        and the stain, and the nuclei where a channel shows them (PNG), the shading of the brightfield image (every 8th
+        pixel, float32 TIFF), and a line of ``fields.csv``; and ``tiles.csv``, the labels of all tiles as a person would
+        give them for `artmask train classifier`. Several measurements of a plate are
         ``<dest>/Plate01__2026-01-05T09_00_00-Measurement 1`` and so on: a day apart, of the same objects, with noise of
         their own.
 
@@ -209,6 +209,7 @@ def _draw_field(task: _Task) -> tuple[_Row, list[LabelledPlace]]:
         artifacts=scene.artifacts,
         stain=scene.stain,
         illumination=scene.illumination,
+        nuclei=scene.nuclei if config.channels > 1 else None,
     )
     row = (
         well.row,

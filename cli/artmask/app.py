@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from artmask import correcting, evaluation, illuminating, learning, running
+from artmask import correcting, evaluation, exporting, illuminating, learning, measuring, running
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
 from artmask.shared_options import ConfigFile, Plates
 
@@ -154,7 +154,9 @@ app.command()(evaluation.evaluate)
 app.command()(illuminating.illumination)
 app.command()(running.run)
 app.command()(running.stain)
+app.command()(measuring.cells)
 app.command()(correcting.correct)
+app.command()(exporting.export)
 
 
 @app.command()

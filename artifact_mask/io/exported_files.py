@@ -1,0 +1,163 @@
+"""Files for other programs: TIFFs, OME-TIFFs, regions for QuPath, and the list that CellProfiler loads."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from artifact_mask.errors import ImageError
+from artifact_mask.kernels.outlines import trace_outlines
+from artifact_mask.metadata import Field, Well
+
+_COLOUR = [255, 64, 64]
+_MAX_UINT16 = 65535
+
+
+def field_stem(well: Well, field: Field) -> str:
+    """Name of a field as Harmony begins it.
+
+    Examples
+    --------
+    >>> field_stem(Well(2, 3, ()), Field(0, 7, 0.0, 0.0))
+    'r02c03f07'
+    """
+    return f"r{well.row:02d}c{well.column:02d}f{field.field_id:02d}"
+
+
+def plane_name(well: Well, field: Field, channel_id: int, *, t: int, z: int) -> str:
+    """Name of a plane's file as Harmony has it.
+
+    Examples
+    --------
+    >>> plane_name(Well(2, 3, ()), Field(0, 7, 0.0, 0.0), 1, t=0, z=0)
+    'r02c03f07p01-ch1sk1fk1fl1.tiff'
+    """
+    return f"{field_stem(well, field)}p{z + 1:02d}-ch{channel_id}sk{t + 1}fk1fl1.tiff"
+
+
+def label_name(well: Well, field: Field, label: str, *, t: int, z: int) -> str:
+    """Name of the file of a plane's labels, but for its ending.
+
+    Examples
+    --------
+    >>> label_name(Well(2, 3, ()), Field(0, 7, 0.0, 0.0), "artifacts", t=0, z=0)
+    'r02c03f07p01-sk1fk1fl1-artifacts'
+    """
+    return f"{field_stem(well, field)}p{z + 1:02d}-sk{t + 1}fk1fl1-{label}"
+
+
+def encode_tiff(plane: NDArray[Any], pixel_size_um: float) -> bytes:
+    """Encode one plane ``(y, x)`` as TIFF, compressed with LZW, with its pixel size."""
+    content = io.BytesIO()
+    per_cm = 1e4 / pixel_size_um
+    tifffile.imwrite(
+        content,
+        plane,
+        photometric="minisblack",
+        compression="lzw",
+        resolution=(per_cm, per_cm),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    return content.getvalue()
+
+
+def as_objects(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Labels ``(y, x)`` as CellProfiler reads objects: uint16.
+
+    Raises
+    ------
+    ImageError
+        If there are too many.
+    """
+    if labels.size and labels.max() > _MAX_UINT16:
+        raise ImageError(f"it has {labels.max()} objects, and a TIFF of 16 bits holds {_MAX_UINT16}; use --as zarr")
+    return labels.astype(np.uint16)
+
+
+def encode_ome_tiff(
+    pixels: NDArray[Any], *, name: str, channels: Sequence[str], pixel_size_um: float, z_step_um: float
+) -> bytes:
+    """Encode an image ``(t, c, z, y, x)`` as OME-TIFF with a pyramid.
+
+    Parameters
+    ----------
+    pixels
+        uint16 or float32.
+    name
+        Of the image.
+    channels
+        Their names.
+    pixel_size_um, z_step_um
+        In micrometre.
+    """
+    content = io.BytesIO()
+    levels = [pixels]
+    while max(levels[-1].shape[-2:]) > 512:
+        levels.append(levels[-1][..., ::2, ::2])
+    described = {
+        "axes": "TCZYX",
+        "Name": name,
+        "Channel": {"Name": list(channels)},
+        "PhysicalSizeX": pixel_size_um,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": pixel_size_um,
+        "PhysicalSizeYUnit": "µm",
+        "PhysicalSizeZ": z_step_um,
+        "PhysicalSizeZUnit": "µm",
+    }
+    options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (256, 256)}
+    with tifffile.TiffWriter(content, ome=True, bigtiff=pixels.nbytes > 2**31) as tiff:
+        tiff.write(levels[0], subifds=len(levels) - 1, metadata=described, **options)
+        for level in levels[1:]:
+            tiff.write(level, subfiletype=1, metadata=None, **options)
+    return content.getvalue()
+
+
+def encode_regions(labels: NDArray[np.int32], *, name: str, pixel_size_um: float) -> bytes:
+    """Encode labelled objects ``(y, x)`` as annotations of QuPath (GeoJSON), in pixels."""
+    areas = np.bincount(labels.ravel())
+    features = []
+    for number, polygons in trace_outlines(labels).items():
+        rings = [[ring.round(2).tolist() for ring in polygon] for polygon in polygons]
+        geometry = (
+            {"type": "Polygon", "coordinates": rings[0]}
+            if len(rings) == 1
+            else {"type": "MultiPolygon", "coordinates": rings}
+        )
+        properties = {
+            "objectType": "annotation",
+            "name": f"{name} {number}",
+            "classification": {"name": name, "color": _COLOUR},
+            "measurements": {"label": number, "area_um2": round(float(areas[number]) * pixel_size_um**2, 3)},
+        }
+        features.append({"type": "Feature", "id": str(number), "geometry": geometry, "properties": properties})
+    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+
+
+def column_name(text: str) -> str:
+    """Make a name fit for a column of CellProfiler, which knows letters, digits and underscores.
+
+    Examples
+    --------
+    >>> column_name("HOECHST 33342")
+    'HOECHST_33342'
+    """
+    return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "Channel"
+
+
+def encode_load_data(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Encode the list of images that CellProfiler's LoadData reads, a line a plane."""
+    listed = list(rows)
+    columns = list(dict.fromkeys(name for row in listed for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return text.getvalue().encode()

@@ -1,0 +1,55 @@
+"""The command for other programs."""
+
+from typing import Annotated
+
+import typer
+
+from artmask.cluster_options import ClusterOptions, takes_cluster
+from artmask.shared_options import ConfigFile, Plates, UseIllumination
+
+
+@takes_cluster
+def export(
+    plates: Plates,
+    dest: Annotated[str, typer.Argument(help="Folder to write into; each plate gets one in it.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--as", help="cellprofiler, ome-tiff, zarr, geojson or tables \\[default: cellprofiler]."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Label image that masks \\[default: artifacts].")] = None,
+    fill: Annotated[
+        str | None,
+        typer.Option(help="Artifact pixels become: median, background, inpaint, nan; as in `run`."),
+    ] = None,
+    unmasked: Annotated[bool | None, typer.Option("--unmasked", help="Leave the images as they are.")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="Channel, may be repeated \\[default: all].")] = None,
+    wells: Annotated[str | None, typer.Option(help="Wells, such as B02,B03 \\[default: all].")] = None,
+    illumination: UseIllumination = None,
+    anndata: Annotated[bool | None, typer.Option("--anndata", help="Tables as AnnData, too.")] = None,
+    config: ConfigFile = None,
+    *,
+    cluster: ClusterOptions,
+) -> None:
+    """Write masked images and masks for CellProfiler, Fiji or QuPath, a masked plate, or the tables of many plates."""
+    from artifact_mask.config import ExportConfig
+    from artifact_mask.frozen import load_config
+    from artifact_mask.workflows.export import export as work
+    from artmask.console import ConsoleProgress, print_summary
+
+    given = {
+        "plates": plates,
+        "dest": dest,
+        "format": form,
+        "label": label,
+        "fill": fill,
+        "unmasked": unmasked,
+        "channels": channel or None,
+        "wells": wells,
+        "illumination": illumination,
+        "anndata": anndata,
+        "cluster": cluster,
+    }
+    settings = load_config(ExportConfig, config, given)
+    with ConsoleProgress() as progress:
+        summary = work(settings, progress)
+    raise typer.Exit(print_summary(summary))
