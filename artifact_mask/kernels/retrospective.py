@@ -19,7 +19,7 @@ FOREGROUND_QUANTILE = 0.2
 _TUKEY = 4.685
 _ROUNDS = 30
 _MAD_TO_SD = 1.4826
-_LEAST_GAIN = 0.98
+_LEAST_GAIN = 0.95
 """Of the variation that a simpler surface leaves, a finer one must leave less than this share."""
 
 
