@@ -5,29 +5,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from artifact_mask.config import (
+        CellsConfig,
         ClusterConfig,
         CorrectConfig,
         EvaluateConfig,
         ExplainConfig,
+        ExportConfig,
+        IlluminationConfig,
         IngestConfig,
         LabelConfig,
         LabelSheetConfig,
         RunConfig,
         SimulateConfig,
+        StainConfig,
         TrainClassifierConfig,
         TrainUNetConfig,
         VerifyConfig,
     )
     from artifact_mask.errors import ArtmaskError
+    from artifact_mask.workflows.cells import measure_cells
     from artifact_mask.workflows.correct import correct
     from artifact_mask.workflows.evaluate import Evaluation, evaluate
     from artifact_mask.workflows.explain import explain
+    from artifact_mask.workflows.export import export
+    from artifact_mask.workflows.illumination import estimate_illumination
     from artifact_mask.workflows.ingest import ingest
     from artifact_mask.workflows.label import label
     from artifact_mask.workflows.label_sheet import write_label_sheet
     from artifact_mask.workflows.progress import Summary
     from artifact_mask.workflows.run import run
     from artifact_mask.workflows.simulate import simulate
+    from artifact_mask.workflows.stain import label_stain
     from artifact_mask.workflows.status import StageStatus, read_status
     from artifact_mask.workflows.train_classifier import train_classifier
     from artifact_mask.workflows.train_unet import train_unet
@@ -37,27 +45,35 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArtmaskError",
+    "CellsConfig",
     "ClusterConfig",
     "CorrectConfig",
     "EvaluateConfig",
     "Evaluation",
     "ExplainConfig",
+    "ExportConfig",
+    "IlluminationConfig",
     "IngestConfig",
     "LabelConfig",
     "LabelSheetConfig",
     "RunConfig",
     "SimulateConfig",
     "StageStatus",
+    "StainConfig",
     "Summary",
     "TrainClassifierConfig",
     "TrainUNetConfig",
     "VerifyConfig",
     "__version__",
     "correct",
+    "estimate_illumination",
     "evaluate",
     "explain",
+    "export",
     "ingest",
     "label",
+    "label_stain",
+    "measure_cells",
     "read_status",
     "run",
     "simulate",
@@ -69,26 +85,34 @@ __all__ = [
 
 _HOMES = {
     "ArtmaskError": "errors",
+    "CellsConfig": "config",
     "ClusterConfig": "config",
     "CorrectConfig": "config",
     "EvaluateConfig": "config",
     "Evaluation": "workflows.evaluate",
     "ExplainConfig": "config",
+    "ExportConfig": "config",
+    "IlluminationConfig": "config",
     "IngestConfig": "config",
     "LabelConfig": "config",
     "LabelSheetConfig": "config",
     "RunConfig": "config",
     "SimulateConfig": "config",
     "StageStatus": "workflows.status",
+    "StainConfig": "config",
     "Summary": "workflows.progress",
     "TrainClassifierConfig": "config",
     "TrainUNetConfig": "config",
     "VerifyConfig": "config",
     "correct": "workflows.correct",
+    "estimate_illumination": "workflows.illumination",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
+    "export": "workflows.export",
     "ingest": "workflows.ingest",
     "label": "workflows.label",
+    "label_stain": "workflows.stain",
+    "measure_cells": "workflows.cells",
     "read_status": "workflows.status",
     "run": "workflows.run",
     "simulate": "workflows.simulate",
