@@ -85,6 +85,48 @@ def test_objects_that_meet_become_one():
     assert np.bincount(labels.ravel())[1:].tolist() == [300]
 
 
+@pytest.mark.parametrize(("believed", "areas"), [(0.9, [400]), (0.1, [])])
+def test_an_object_in_a_dark_clump_that_is_not_believed_is_a_stained_cell(believed, areas):
+    probability, contrast = np.zeros((60, 60), np.float32), np.zeros((60, 60), np.float32)
+    contrast[20:40, 20:40] = -2
+    probability[20:40, 20:40] = believed
+    probability[20:30, 20:30] = 0.95
+    labels = label_artifacts(probability, contrast, Cut(0.5, 5, reach_px=20))
+    assert np.bincount(labels.ravel())[1:].tolist() == areas
+    # Nothing tells a cell from an artifact where nothing is known of what is dark, or nobody looks around.
+    alone = [400] if areas else [100]
+    for contrast_or_none, reach_px in ((None, 20), (contrast, 0)):
+        labels = label_artifacts(probability, contrast_or_none, Cut(0.5, 5, reach_px=reach_px))
+        assert np.bincount(labels.ravel())[1:].tolist() == alone
+
+
+def test_an_unsure_object_in_a_light_place_is_kept():
+    probability = np.zeros((30, 30), np.float32)
+    probability[5:15, 5:15] = 0.25
+    labels = label_artifacts(probability, np.zeros((30, 30), np.float32), Cut(0.2, 5, reach_px=20))
+    assert np.count_nonzero(labels) == 100
+
+
+def test_a_stained_cell_leaves_the_artifact_beside_it_alone():
+    probability, contrast = np.zeros((60, 60), np.float32), np.zeros((60, 60), np.float32)
+    contrast[20:40, 20:40] = -2
+    probability[20:25, 20:25] = 0.9
+    probability[45:50, 20:40] = 0.9
+    labels = label_artifacts(probability, contrast, Cut(0.5, 5, reach_px=30))
+    assert labels[45:50, 20:40].all()
+    assert np.count_nonzero(labels) == 100
+
+
+@pytest.mark.parametrize(("n_dark", "is_kept"), [(0, True), (11, True), (13, False), (50, False)])
+def test_a_large_object_is_a_shadow_only_if_little_of_it_is_dark(n_dark, is_kept):
+    probability, contrast = np.zeros((80, 80), np.float32), np.zeros((80, 80), np.float32)
+    probability[10:60, 10:60] = 0.3
+    contrast[10 : 10 + n_dark, 10:60] = -2
+    for given, expected in ((contrast, is_kept), (None, True)):
+        labels = label_artifacts(probability, given, Cut(0.5, 5, reach_px=0, large_threshold=0.2))
+        assert np.count_nonzero(labels) == (2500 if expected else 0)
+
+
 def test_a_card_says_how_to_cut_at_any_pixel_size():
     card = UNetCard(
         name="n",

@@ -16,6 +16,12 @@ DARK = -0.6
 MOST_GROWTH, SLACK_PX = 3.0, 200
 """An object may become so many times its size, and so many pixels more."""
 
+DOUBT = 0.375
+"""Mean probability below which an object, with the dark pixels that it would grow over, is part of a stained cell."""
+
+FAINT = 0.25
+"""Share of pixels darker than :data:`DARK` from which on a large object is no shadow."""
+
 
 def label_objects(
     probability: NDArray[np.float32], *, threshold: float, min_object_px: int, max_hole_px: int = 5000
@@ -96,7 +102,8 @@ def label_artifacts(
     probability
         ``(y, x)``.
     contrast
-        ``(y, x)``; without it, objects do not grow.
+        ``(y, x)``; without it, objects do not grow, none is told from a stained cell, and what is large need not be
+        faint.
     cut
         How.
 
@@ -104,20 +111,38 @@ def label_artifacts(
     -------
     NDArray[np.int32]
         ``(y, x)``, as :func:`label_objects` numbers them.
+
+    Notes
+    -----
+    Both tests keep stain out of the mask. A network is sure of a few granules of a densely stained cell, and of the
+    others not at all; of an artifact it believes nearly all that is dark.
+
+    Examples
+    --------
+    >>> probability = np.zeros((1, 9), np.float32)
+    >>> probability[0, [1, 5]] = 0.9
+    >>> contrast = np.array([[0, -2, -2, 0, 0, -2, -2, -2, 0]], np.float32)
+    >>> label_artifacts(probability, contrast, Cut(0.5, 1, reach_px=9)).tolist()
+    [[0, 1, 1, 0, 0, 0, 0, 0, 0]]
     """
     labels = label_objects(probability, threshold=cut.threshold, min_object_px=cut.min_object_px)
     mask = labels > 0
     if contrast is not None and cut.reach_px and mask.any():
-        mask = grow_into_dark(mask, contrast, reach_px=cut.reach_px)
+        mask = grow_into_dark(mask, contrast, reach_px=cut.reach_px, probability=probability)
     if cut.large_threshold is not None:
         large = label_objects(probability, threshold=cut.large_threshold, min_object_px=cut.large_object_px)
-        mask |= large > 0
+        mask |= large > 0 if contrast is None else _faint(large, contrast)
     # Objects that have met are one now.
     return label_objects(mask.astype(np.float32), threshold=0.5, min_object_px=1)
 
 
 def grow_into_dark(
-    mask: NDArray[np.bool_], contrast: NDArray[np.float32], *, reach_px: float, darker_than: float = DARK
+    mask: NDArray[np.bool_],
+    contrast: NDArray[np.float32],
+    *,
+    reach_px: float,
+    darker_than: float = DARK,
+    probability: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:
     """Grow objects to their own edge: over what is dark and connected with them, as far as ``reach_px``.
 
@@ -131,11 +156,14 @@ def grow_into_dark(
         Distance from an object, in pixels, beyond which nothing is added to it.
     darker_than
         Contrast below which a pixel may be added.
+    probability
+        ``(y, x)``; with it, an object that meets dark pixels is dropped where the mean over it and them is below
+        :data:`DOUBT`: it is part of a stained cell.
 
     Returns
     -------
     NDArray[np.bool_]
-        ``(y, x)``; the mask and what was added, holes included.
+        ``(y, x)``; the mask and what was added, holes included, without the objects that were dropped.
 
     Notes
     -----
@@ -149,9 +177,9 @@ def grow_into_dark(
     >>> grow_into_dark(mask, contrast, reach_px=9).tolist()
     [[False, True, True, True, False, False]]
     """
-    grown = mask.copy()
     if reach_px <= 0:
-        return grown
+        return mask.copy()
+    grown = np.zeros_like(mask)
     objects, _ = ndimage.label(mask, np.ones((3, 3)))
     margin = int(np.ceil(reach_px)) + 1
     for number, box in enumerate(ndimage.find_objects(objects), start=1):
@@ -160,8 +188,11 @@ def grow_into_dark(
         near = ndimage.distance_transform_edt(~own) <= reach_px
         whole = ndimage.binary_propagation(own, mask=own | (near & (contrast[window] < darker_than)))
         whole = ndimage.binary_fill_holes(whole)
-        if np.count_nonzero(whole) <= MOST_GROWTH * np.count_nonzero(own) + SLACK_PX:
-            grown[window] |= whole
+        size, most = np.count_nonzero(whole), MOST_GROWTH * np.count_nonzero(own) + SLACK_PX
+        has_grown = size > np.count_nonzero(own)
+        if probability is not None and has_grown and probability[window][whole].mean(dtype=np.float64) < DOUBT:
+            continue
+        grown[window] |= whole if size <= most else own
     return grown
 
 
@@ -187,6 +218,16 @@ def spare_number(labels: NDArray[np.int32], number: int) -> NDArray[np.int32]:
     """
     renumbered: NDArray[np.int32] = labels + (labels >= number).astype(np.int32)
     return renumbered
+
+
+def _faint(labels: NDArray[np.int32], contrast: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels of the objects that are no darker than a shadow."""
+    inside = labels > 0
+    dark = np.bincount(labels[inside & (contrast < DARK)], minlength=int(labels.max()) + 1)
+    is_faint = dark < FAINT * np.bincount(labels[inside], minlength=dark.size)
+    is_faint[0] = False
+    faint: NDArray[np.bool_] = is_faint[labels]
+    return faint
 
 
 def _label_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[_Box]]:

@@ -63,9 +63,9 @@ def segment_nuclei(image: NDArray[np.generic], *, pixel_size_um: float, search: 
 
     Notes
     -----
-    The first threshold is half of Otsu's, so that faint nuclei beside bright ones are found; each object's edge is then
-    where it has half of its own brightness, which is where the edge of a blurred disk is. Objects that are not convex
-    are split along the waists of their distance transform. The background is that of the whole field, so that the
+    The first threshold is half of Otsu's of the square roots, so that faint nuclei beside bright ones are found; each
+    object's edge is then where it has half of its own brightness, which is where the edge of a blurred disk is. Objects
+    that are not convex are split along the waists of their distance transform. The background is that of the whole field, so that the
     kernel cannot be cut into tiles.
 
     Examples
@@ -79,12 +79,11 @@ def segment_nuclei(image: NDArray[np.generic], *, pixel_size_um: float, search: 
     light = np.asarray(image, np.float32)
     light = ndimage.gaussian_filter(light - estimate_background(light), search.blur_um / pixel_size_um)
     noise = _MAD * float(np.median(np.abs(light - np.median(light))))
-    lowest = max(search.least_noise * noise, 1e-6)
-    bright = light[light > lowest]
-    if not bright.size:
+    # A nucleus is brighter by one grey value at least: a field that is all the same has rounding errors.
+    lowest = max(search.least_noise * noise, 1.0)
+    if light.max() <= lowest:
         return np.zeros(image.shape, np.int32)
-    # Otsu's threshold parts nuclei from the background; of nuclei alone it would part bright ones from faint ones.
-    first = max(lowest, 0.5 * float(threshold_otsu(light)))
+    first = max(lowest, 0.5 * float(threshold_otsu(np.sqrt(np.maximum(light, 0)))) ** 2)
     objects = label(ndimage.binary_fill_holes(light > first), connectivity=1)
     pixel_um2 = pixel_size_um**2
     found = np.zeros(image.shape, np.int32)
