@@ -1,4 +1,4 @@
-"""`artmask cells` on real stores and a real cluster: what it measures, whose labels it takes, and what it leaves alone."""
+"""`artmask cells` on real stores and a real cluster: what it measures, whose labels it takes, what it leaves alone."""
 
 import json
 import math
@@ -52,7 +52,7 @@ FIELD = ("B/2", 0)
 
 @pytest.fixture(scope="module")
 def masked(ngff, shared_cluster, tmp_path_factory):
-    """Plate after `run`: 3 wells x 3 fields x 2 channels; the brightfield of one field is cut off. Not to be changed."""
+    """Plate after `run`, 3 wells x 3 fields x 2 channels; one field's brightfield is cut off. Not to be changed."""
     folder = tmp_path_factory.mktemp("masked")
     size = {"wells": 3, "fields": 3, "size": SIZE, "pixel_size_um": PIXEL_UM}
     (export,) = simulate(SimulateConfig(dest=folder / "export", channels=2, seed=4, **size))
@@ -361,10 +361,10 @@ def test_cells_that_are_brought_need_no_nuclear_channel(tmp_path):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=1, size=SIZE, pixel_size_um=PIXEL_UM))
     plate = tmp_path / "plate.zarr"
     ingest(IngestConfig(exports=export, dest=plate, cluster=CLUSTER))
-    with pytest.raises(PlateError, match="Run `artmask run plate.zarr` first"):
+    with pytest.raises(PlateError, match=r"Run `artmask run plate\.zarr` first"):
         _measure(plate)
     run(RunConfig(plates=plate, cluster=CLUSTER))
-    with pytest.raises(PlateError, match="has no nuclear channel .* 'Brightfield'"):
+    with pytest.raises(PlateError, match=r"has no nuclear channel .* 'Brightfield'"):
         _measure(plate)
     _bring(plate, "mine", _squares())
     _measure(plate, cells="mine", senescence_threshold=0.1)
@@ -487,10 +487,15 @@ def test_file_that_is_streamed_is_whole_or_not_there(tmp_path):
             file.write(b"all ")
             file.write(b"of it")
         assert path.read_bytes() == b"all of it"
-        with pytest.raises(ZeroDivisionError), writing(root) as files, files.open(root / "torn") as file:
-            file.write(b"part")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            _write_and_fail(root)
         assert not (root / "torn").exists()
+
+
+def _write_and_fail(root):
+    with writing(root) as files, files.open(root / "torn") as file:
+        file.write(b"part")
+        raise ZeroDivisionError
 
 
 def test_command_measures_and_writes_what_it_was_told(masked, tmp_path, monkeypatch):

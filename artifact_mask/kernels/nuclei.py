@@ -65,8 +65,8 @@ def segment_nuclei(image: NDArray[np.generic], *, pixel_size_um: float, search: 
     -----
     The first threshold is half of Otsu's of the square roots, so that faint nuclei beside bright ones are found; each
     object's edge is then where it has half of its own brightness, which is where the edge of a blurred disk is. Objects
-    that are not convex are split along the waists of their distance transform. The background is that of the whole field, so that the
-    kernel cannot be cut into tiles.
+    that are not convex are split along the waists of their distance transform. The background is that of the whole
+    field, so that the kernel cannot be cut into tiles.
 
     Examples
     --------
