@@ -165,13 +165,10 @@ class CellsStage(Stage):
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields, wells and the plate, with the numbers of cells."""
-        skipped = {
-            key: FieldRecord({}, {})
-            for key, number in self.stored.plate.acquisition_of.items()
-            if number not in self.parameters
-        }
-        own = Outcome({**records, **skipped}, self.config)
-        return tabulate_stage(self.plate, self.stored, self.ingested, self.name, own)
+        plate = self.stored.plate
+        looked_at = {key for key, number in plate.acquisition_of.items() if number in self.parameters}
+        own = Outcome(records, self.config)
+        return tabulate_stage(self.plate, self.stored, self.ingested, self.name, own, looked_at)
 
     def _why_no_mask(self, key: FieldKey) -> str:
         if key in self._masked:

@@ -26,7 +26,7 @@ from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.planes import stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.tabulate import NOT_REACHED, layout_columns
-from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, write_each
 
 
 def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
@@ -248,16 +248,12 @@ def _export_unit(journal: Journal, task: FieldExport, unit: Unit) -> Receipt:
     (well,) = task.acquisition.wells
     fields = {field.index: field for field in well.fields}
 
-    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
-        for index, files in staged.items():
-            try:
-                yield index, retry_writing(files, partial(export_field, files, journal.plate, task, fields[index]))
-            except Exception as error:
-                yield index, error
+    def write(files: StagedFiles, index: int) -> Row:
+        return export_field(files, journal.plate, task, fields[index])
 
     owned: Callable[[FieldKey], list[Location]] = partial(_owned, journal.plate, task.format)
     field_bytes = task.acquisition.n_planes * task.acquisition.plane_bytes
-    return process_unit(journal, unit, process, owned, field_bytes=field_bytes)
+    return process_unit(journal, unit, partial(write_each, write=write), owned, field_bytes=field_bytes)
 
 
 def _owned(folder: Location, form: str, key: FieldKey) -> list[Location]:

@@ -19,7 +19,7 @@ from artifact_mask.io.tiff import read_tiff_plane
 from artifact_mask.kernels.flat_field import Polynomial, correct_flat_field, evaluate_polynomial
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, PlaneIndex
-from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, Row, process_unit, write_each
 
 _N_PROFILES = 8
 """Flat fields that a worker keeps: a plate's channels."""
@@ -64,20 +64,16 @@ def ingest_unit(journal: Journal, task: IngestTask, unit: Unit) -> Receipt:
     def folder(key: FieldKey) -> Location:
         return journal.plate / key[0] / str(key[1])
 
-    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
-        for index, files in staged.items():
-            key = (unit.well, index)
-            try:
-                yield index, retry_writing(files, partial(_ingest_field, files, folder(key), task, key, fields[index]))
-            except Exception as error:
-                yield index, error
+    def write(files: StagedFiles, index: int) -> Row:
+        key = (unit.well, index)
+        return _ingest_field(files, folder(key), task, key, fields[index])
 
     field_bytes = task.acquisition.n_planes * task.acquisition.plane_bytes
 
     def owned(key: FieldKey) -> list[Location]:
         return folders_of_field(folder(key), ngff=task.ngff)
 
-    return process_unit(journal, unit, process, owned, field_bytes=field_bytes)
+    return process_unit(journal, unit, partial(write_each, write=write), owned, field_bytes=field_bytes)
 
 
 def _ingest_field(

@@ -116,14 +116,10 @@ class PlaneStage(Stage, Generic[Parameters]):
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Fields, wells and the plate, with what the other stages said of them."""
-        skipped = {
-            key: FieldRecord({}, {})
-            for key, number in self.content.acquisition_of.items()
-            if number not in self.parameters
-        }
+        looked_at = {key for key, number in self.content.acquisition_of.items() if number in self.parameters}
         stored = StoredPlate(self.content, self.ingest_digest, self.ngff)
-        own = Outcome({**records, **skipped}, self.config)
-        return tabulate_stage(self.plate, stored, self.ingested, self.name, own)
+        own = Outcome(records, self.config)
+        return tabulate_stage(self.plate, stored, self.ingested, self.name, own, looked_at)
 
 
 def process_plates(

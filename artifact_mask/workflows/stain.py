@@ -1,7 +1,7 @@
 """`artmask stain`: the stained pixels that the tables count, as label images."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,7 +29,7 @@ from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.run import LABEL_NAME as ARTIFACTS
 from artifact_mask.workflows.run_results import RunResults, read_run
 from artifact_mask.workflows.tabulate import Outcome, tabulate_stage
-from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
+from artifact_mask.workflows.unit import Receipt, Row, process_unit, write_each
 
 LABEL_NAME = "stain"
 
@@ -118,9 +118,7 @@ class StainStage(Stage):
 
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Tables as they are, but for the errors of this stage."""
-        elsewhere = {key: FieldRecord({}, {}) for key in self.stored.plate.acquisition_of if key not in self.thresholds}
-        own = Outcome({**records, **elsewhere})
-        return tabulate_stage(self.plate, self.stored, self.ingested, self.name, own)
+        return tabulate_stage(self.plate, self.stored, self.ingested, self.name, Outcome(records), self.thresholds)
 
 
 @dataclass(frozen=True)
@@ -150,15 +148,12 @@ def _stain_unit(journal: Journal, task: _Task, unit: Unit) -> Receipt:
     (well,) = task.acquisition.wells
     fields = {field.index: field for field in well.fields}
 
-    def process(staged: Mapping[int, StagedFiles]) -> Iterator[tuple[int, Row | Exception]]:
-        for index, files in staged.items():
-            try:
-                yield index, retry_writing(files, partial(_stain_field, files, journal.plate, task, fields[index]))
-            except Exception as error:
-                yield index, error
+    def write(files: StagedFiles, index: int) -> Row:
+        return _stain_field(files, journal.plate, task, fields[index])
 
     field_bytes = task.acquisition.shape[0] * task.acquisition.shape[2] * task.acquisition.plane_bytes
-    return process_unit(journal, unit, process, partial(_owned, journal.plate), field_bytes=field_bytes)
+    owned = partial(_owned, journal.plate)
+    return process_unit(journal, unit, partial(write_each, write=write), owned, field_bytes=field_bytes)
 
 
 def _stain_field(files: StagedFiles, root: Location, task: _Task, field: Field) -> Row:

@@ -1,7 +1,7 @@
 """Tables of fields, wells and the plate, built from the records alone so that they cannot disagree with the arrays."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -75,7 +75,12 @@ def _parse_config(stage: str, document: Mapping[str, Any]) -> Frozen | None:
 
 
 def tabulate_stage(
-    root: Location, stored: StoredPlate, ingested: Mapping[FieldKey, FieldRecord], stage: str, own: Outcome
+    root: Location,
+    stored: StoredPlate,
+    ingested: Mapping[FieldKey, FieldRecord],
+    stage: str,
+    own: Outcome,
+    looked_at: Container[FieldKey],
 ) -> dict[str, pd.DataFrame]:
     """Tables of a plate with what a stage has just found, beside what the others have recorded.
 
@@ -86,9 +91,13 @@ def tabulate_stage(
     ingested
         Records of its ingest.
     stage, own
-        The stage, and its records; a field that it did not have to look at has an empty one.
+        The stage, and what it recorded.
+    looked_at
+        Fields that it had to look at; that others have no record is no error.
     """
     others = read_outcomes(root, stored.plate, stored.ingest_digest, besides=stage)
+    skipped = {key: FieldRecord({}, {}) for key in stored.plate.acquisition_of if key not in looked_at}
+    own = own._replace(records={**own.records, **skipped})
     return tabulate(stored.plate, {"ingest": Outcome(ingested), **others, stage: own})
 
 

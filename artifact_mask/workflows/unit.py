@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,25 @@ def retry_writing(files: StagedFiles, write: Callable[[], Row]) -> Row:
         return write()
 
     return retry(attempt)
+
+
+def write_each(
+    staged: Mapping[int, StagedFiles], write: Callable[[StagedFiles, int], Row]
+) -> Iterator[tuple[int, Row | Exception]]:
+    """Write one field after the other, for :func:`process_unit`: no field's error keeps the others from being written.
+
+    Parameters
+    ----------
+    staged
+        Files of each field to write with.
+    write
+        Takes these and the index of the field, and returns its row; called again if the storage fails.
+    """
+    for index, files in staged.items():
+        try:
+            yield index, retry_writing(files, partial(write, files, index))
+        except Exception as error:
+            yield index, error
 
 
 def _process_and_commit(
