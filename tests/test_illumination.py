@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import yaozarrs
 import zarr
+from commands import artmask
 from exports import small_screen, write_export
 
 from artifact_mask.config import (
@@ -128,6 +129,12 @@ def test_run_divides_by_it_and_is_done_again_with_another(plate):
     assert attributes["flat_field"] == read_settings(plate, "run")["flat_field"][2]
     assert run(RunConfig(plates=plate, illumination="none", cluster=CLUSTER)).n_resumed == 0
     np.testing.assert_array_equal(open_level(plate / "B" / "2" / "0" / "masked")[0, 0, 0], without)
+
+
+def test_info_names_the_stored_flat_fields(plate):
+    _estimate(plate, method="harmony")
+    shown = artmask("info", plate).stdout
+    assert "divided when read, by stored flat fields: HOECHST 33342 (harmony)" in shown
 
 
 def test_one_channel_leaves_the_others_and_removing_takes_all(plate):

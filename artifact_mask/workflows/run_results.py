@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from artifact_mask.config import RunConfig
 from artifact_mask.engine.journal import FieldRecord, open_journal, read_config, read_settings
 from artifact_mask.errors import PlateError
@@ -50,12 +52,16 @@ def read_run(root: Location, stored: StoredPlate) -> RunResults:
     Raises
     ------
     PlateError
-        If it has not been run on these images, or with another flat field than the one that is there now.
+        If it has not been run on these images, or by another version, or with another flat field than the one that is
+        there now.
     """
     journal, settings = open_journal(root, "run"), read_settings(root, "run")
     if journal is None or settings.get("ingest") != stored.ingest_digest:
         raise PlateError(f"{root} has no masks of the images that are there now. Run `artmask run {root.name}` first.")
-    config = RunConfig.model_validate(read_config(root, "run"))
+    try:
+        config = RunConfig.model_validate(read_config(root, "run"))
+    except ValidationError as error:
+        raise PlateError(f"The masks of {root} are of another version of artmask. Run `artmask run` again.") from error
     channels = {}
     for number, acquisition in enumerate(stored.plate.acquisitions):
         try:

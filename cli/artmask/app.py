@@ -136,13 +136,16 @@ def ingest(
 @app.command()
 def info(plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` wrote.")]) -> None:
     """Show what is on a plate: acquisitions, channels, wells, layout, and how far the work is."""
+    from artifact_mask.io.illumination_profiles import read_description
     from artifact_mask.io.ome_zarr_plate import read_plate
     from artifact_mask.location import to_location
     from artifact_mask.workflows.status import read_status
     from artmask.plate_info import print_plate
 
     place = to_location(plate)
-    print_plate(place, read_plate(place), read_status([place]))
+    stored = read_plate(place)
+    flat_fields = read_description(place, stored.ingest_digest).get("channels", ())
+    print_plate(place, stored, read_status([place]), flat_fields)
 
 
 app.command()(learning.label_sheet)

@@ -1,7 +1,7 @@
 """What `artmask info` shows: a plate in a screenful."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 MAX_VALUES_SHOWN = 6
 
 
-def print_plate(place: "Location", stored: "StoredPlate", statuses: "Sequence[StageStatus]") -> None:
-    """Print what is on a plate and how far the work on it is."""
+def print_plate(
+    place: "Location",
+    stored: "StoredPlate",
+    statuses: "Sequence[StageStatus]",
+    flat_fields: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print what is on a plate, which flat fields are stored in it, and how far the work on it is."""
     plate = stored.plate
     console = Console(highlight=False)
     barcode = f", barcode {plate.barcode}" if plate.barcode and plate.barcode != plate.name else ""
@@ -27,6 +32,9 @@ def print_plate(place: "Location", stored: "StoredPlate", statuses: "Sequence[St
     console.print(escape(str(place)), soft_wrap=True)
     for number, acquisition in enumerate(plate.acquisitions):
         _print_acquisition(console, number, acquisition)
+        names = ", ".join(f"{e['name']} ({e['method']})" for e in flat_fields if e["acquisition"] == number)
+        if names:
+            console.print(f"  divided when read, by stored flat fields: {escape(names)}", soft_wrap=True)
     _print_map(console, plate)
     for layer, values in _layers(plate.wells).items():
         shown = ", ".join(values[:MAX_VALUES_SHOWN])
