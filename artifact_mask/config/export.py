@@ -1,9 +1,10 @@
 """Results for other programs."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from artifact_mask.config.cells import LabelName
 from artifact_mask.config.cluster import ClusterConfig
 from artifact_mask.config.places import Names, Places
 from artifact_mask.config.run import IlluminationUse
@@ -12,6 +13,15 @@ from artifact_mask.location import StoreLocation
 from artifact_mask.metadata import ArtifactFill
 
 ExportFormat = Literal["cellprofiler", "ome-tiff", "zarr", "geojson", "tables"]
+
+
+def _split_numbers(given: Any) -> Any:
+    """Numbers in one text, with commas between them."""
+    return tuple(part for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+FieldIds = Annotated[tuple[PositiveInt, ...], BeforeValidator(_split_numbers)]
+"""The microscope's numbers of fields, also in one text with commas between them."""
 
 
 class ExportConfig(Frozen):
@@ -24,16 +34,25 @@ class ExportConfig(Frozen):
         description="`cellprofiler` (TIFFs and LoadData), `ome-tiff`, `zarr` (a masked plate), `geojson` (regions for "
         "QuPath), or `tables` (CSV and Parquet of all plates together).",
     )
-    label: str = Field(default="artifacts", min_length=1, description="Label image that says what is masked.")
+    label: LabelName = Field(default="artifacts", description="Label image that says what is masked.")
     fill: ArtifactFill | None = Field(
         default=None, description="What artifact pixels become; by default what `run` made of them."
     )
     unmasked: bool = Field(default=False, description="Whether to leave the images as they are, beside the masks.")
     channels: Names = Field(default=(), description="Names of the channels; by default all.")
     wells: Names = Field(default=(), description="Names of wells, such as B02,B03; by default all.")
-    illumination: IlluminationUse = Field(
-        default="stored",
-        description="`stored` divides by the flat field of `artmask illumination`, where the plate has one; or `none`.",
+    fields: FieldIds = Field(
+        default=(), description="The microscope's numbers of fields (FieldID), such as 1,2; by default all."
+    )
+    illumination: IlluminationUse | None = Field(
+        default=None,
+        description="`stored` divides by the flat field of `artmask illumination`, where the plate has one; or `none`; "
+        "by default as `run` did.",
+    )
+    image_base: str = Field(
+        default="",
+        description="For `cellprofiler`: `dest` as the machine calls it that CellProfiler runs on, written before the "
+        "folders in load_data.csv; by default they are relative to the folder of that file.",
     )
     anndata: bool = Field(default=False, description="Whether `tables` are written as AnnData (.h5ad), too.")
     fields_per_unit: int | None = Field(

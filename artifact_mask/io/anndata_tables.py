@@ -2,13 +2,14 @@
 
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from artifact_mask.errors import ConfigError
-from artifact_mask.io.files import write_atomically
+from artifact_mask.io.files import put_file
 from artifact_mask.location import Location
 
 IDENTIFYING = ("row", "column", "acquisition", "field", "field_id", "label", "t", "z")
@@ -38,29 +39,47 @@ def encode_anndata(table: pd.DataFrame, name: str, path: Location) -> None:
         Of the table.
     path
         To write; it appears when it is whole.
+
+    Notes
+    -----
+    HDF5 takes slashes in names for folders: a column ``Dose (uM/l)`` is called ``Dose (uM_l)``.
     """
     # Takes seconds to import.
     from anndata import AnnData
 
     numbers = [
         column
-        for column in table
+        for column in map(str, table.columns)
         if pd.api.types.is_numeric_dtype(table[column])
         and not pd.api.types.is_bool_dtype(table[column])
         and column not in IDENTIFYING
     ]
-    rest = [column for column in table if column not in numbers]
+    rest = [column for column in map(str, table.columns) if column not in numbers]
     observations = table[rest].copy()
     for column in observations.select_dtypes(["object", "string", "boolean"]):
         observations[column] = observations[column].map(lambda value: "" if pd.isna(value) else str(value))
+    observations = observations.rename(columns=_without_slashes(rest))
     observations.index = observations.index.astype(str)
     data = AnnData(
         X=table[numbers].to_numpy(np.float64, na_value=np.nan),
         obs=observations,
-        var=pd.DataFrame(index=pd.Index(numbers, dtype=object)),
+        var=pd.DataFrame(index=list(_without_slashes(numbers).values())),
         uns={"table": name},
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "table.h5ad"
         data.write_h5ad(file)
-        write_atomically(path, file.read_bytes())
+        put_file(file, path)
+
+
+def _without_slashes(names: Sequence[str]) -> dict[str, str]:
+    """Names by the names that they stand for; still different from each other."""
+    taken = set(names)
+    found = {}
+    for name in names:
+        plain = name.replace("/", "_")
+        while plain != name and plain in taken:
+            plain += "_"
+        taken.add(plain)
+        found[name] = plain
+    return found

@@ -1,10 +1,9 @@
-"""Files for other programs: TIFFs, OME-TIFFs, regions for QuPath, and the list that CellProfiler loads."""
+"""Files for other programs: their names, TIFFs, and regions for QuPath."""
 
-import csv
 import io
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from artifact_mask.errors import ImageError
 from artifact_mask.kernels.outlines import trace_outlines
+from artifact_mask.location import Location
 from artifact_mask.metadata import Field, Well
 
 _COLOUR = [255, 64, 64]
@@ -81,45 +81,6 @@ def as_objects(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
     return labels.astype(np.uint16)
 
 
-def encode_ome_tiff(
-    pixels: NDArray[Any], *, name: str, channels: Sequence[str], pixel_size_um: float, z_step_um: float
-) -> bytes:
-    """Encode an image ``(t, c, z, y, x)`` as OME-TIFF with a pyramid.
-
-    Parameters
-    ----------
-    pixels
-        uint16 or float32.
-    name
-        Of the image.
-    channels
-        Their names.
-    pixel_size_um, z_step_um
-        In micrometre.
-    """
-    content = io.BytesIO()
-    levels = [pixels]
-    while max(levels[-1].shape[-2:]) > 512:
-        levels.append(levels[-1][..., ::2, ::2])
-    described = {
-        "axes": "TCZYX",
-        "Name": name,
-        "Channel": {"Name": list(channels)},
-        "PhysicalSizeX": pixel_size_um,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": pixel_size_um,
-        "PhysicalSizeYUnit": "µm",
-        "PhysicalSizeZ": z_step_um,
-        "PhysicalSizeZUnit": "µm",
-    }
-    options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (256, 256)}
-    with tifffile.TiffWriter(content, ome=True, bigtiff=pixels.nbytes > 2**31) as tiff:
-        tiff.write(levels[0], subifds=len(levels) - 1, metadata=described, **options)
-        for level in levels[1:]:
-            tiff.write(level, subfiletype=1, metadata=None, **options)
-    return content.getvalue()
-
-
 def encode_regions(labels: NDArray[np.int32], *, name: str, pixel_size_um: float) -> bytes:
     """Encode labelled objects ``(y, x)`` as annotations of QuPath (GeoJSON), in pixels."""
     areas = np.bincount(labels.ravel())
@@ -137,27 +98,18 @@ def encode_regions(labels: NDArray[np.int32], *, name: str, pixel_size_um: float
             "classification": {"name": name, "color": _COLOUR},
             "measurements": {"label": number, "area_um2": round(float(areas[number]) * pixel_size_um**2, 3)},
         }
-        features.append({"type": "Feature", "id": str(number), "geometry": geometry, "properties": properties})
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
 
 
-def column_name(text: str) -> str:
-    """Make a name fit for a column of CellProfiler, which knows letters, digits and underscores.
-
-    Examples
-    --------
-    >>> column_name("HOECHST 33342")
-    'HOECHST_33342'
-    """
-    return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "Channel"
-
-
-def encode_load_data(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Encode the list of images that CellProfiler's LoadData reads, a line a plane."""
-    listed = list(rows)
-    columns = list(dict.fromkeys(name for row in listed for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
-    return text.getvalue().encode()
+def remove_files(root: Location, names: Iterable[str]) -> None:
+    """Remove files of a folder by their paths in it, those that are there."""
+    if isinstance(root, Path):
+        for name in names:
+            (root / name).unlink(missing_ok=True)
+    else:
+        start = len(root.path) + 1
+        wanted = set(names)
+        found = [path for path in root.fs.find(root.path) if path[start:] in wanted]
+        if found:
+            root.fs.rm(found)

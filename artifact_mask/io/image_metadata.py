@@ -44,10 +44,11 @@ def describe_field(
     missing: Mapping[PlaneIndex, str],
     coarse: Coarse,
     *,
+    masking: Masking | None = None,
     ngff: NgffVersion = "0.5",
 ) -> Documents:
-    """Metadata of a field's image, with the reason for each plane that has no pixels."""
-    documents = _field_documents(ngff, _grid(acquisition), acquisition.channels, tuple(missing.items()))
+    """Metadata of a field's image, with the reason for each plane that has no pixels, and how it was masked, if so."""
+    documents = _field_documents(ngff, _grid(acquisition), acquisition.channels, tuple(missing.items()), masking)
     values = _name_and_place(str(field.index), field) | _windows(acquisition.shape[1], coarse)
     return _fill(documents, values | {"field_id": field.field_id, "times_s": list(field.times_s)})
 
@@ -79,11 +80,16 @@ def _fill(documents: Mapping[str, str], values: Mapping[str, Any]) -> Documents:
 
 @lru_cache
 def _field_documents(
-    ngff: NgffVersion, grid: _Grid, channels: tuple[Channel, ...], missing: tuple[tuple[PlaneIndex, str], ...]
+    ngff: NgffVersion,
+    grid: _Grid,
+    channels: tuple[Channel, ...],
+    missing: tuple[tuple[PlaneIndex, str], ...],
+    masking: Masking | None,
 ) -> dict[str, str]:
     planes = [{"tcz": list(index), "reason": reason} for index, reason in missing]
     own = {"field_id": gap("field_id"), "times_s": gap("times_s"), "missing_planes": planes}
-    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, channels), {"artmask": own})
+    masked = {"masking": asdict(masking)} if masking else {}
+    return LAYOUTS[ngff].describe_group(_image(LAYOUTS[ngff], grid, channels), {"artmask": own | masked})
 
 
 @lru_cache

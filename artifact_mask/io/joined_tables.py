@@ -26,8 +26,7 @@ class JoinedTable:
     def __init__(self, plates: Sequence[Location], name: str) -> None:
         self._files = [plate / "tables" / name / "table.parquet" for plate in plates]
         # What only some plates have, such as a layer of the layout, is missing in the others.
-        schemas = [_read_schema(file) for file in self._files]
-        self.schema = pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
+        self.schema = _unify([_read_schema(file) for file in self._files])
 
     def groups(self) -> Iterator[pd.DataFrame]:
         """Rows, a row group at a time, with the columns of all plates."""
@@ -59,6 +58,19 @@ class JoinedTable:
             for field in self.schema
         ]
         return pa.table(columns, schema=self.schema)
+
+
+def _unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Columns of all schemas; one that is a number here and text there is text."""
+    fields: dict[str, pa.Field] = {}
+    for field in (field.remove_metadata() for schema in schemas for field in schema):
+        before = fields.get(field.name, field)
+        try:
+            both = pa.unify_schemas([pa.schema([before]), pa.schema([field])], promote_options="permissive")
+            fields[field.name] = both.field(0)
+        except (pa.ArrowTypeError, pa.ArrowInvalid):
+            fields[field.name] = pa.field(field.name, pa.string())
+    return pa.schema(list(fields.values()))
 
 
 def _read_schema(file: Location) -> pa.Schema:

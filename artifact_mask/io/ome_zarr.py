@@ -41,6 +41,7 @@ def write_field(
     planes: Iterable[tuple[PlaneIndex, NDArray[np.uint16]]],
     missing: Mapping[PlaneIndex, str],
     *,
+    masking: Masking | None = None,
     ngff: NgffVersion = "0.5",
 ) -> None:
     """Write one field of view as a multiscale image ``(t, c, z, y, x)``; its metadata comes last.
@@ -57,11 +58,13 @@ def write_field(
         Indices and pixels ``(y, x)``; taken one by one, so that a single plane is in memory.
     missing
         Reason for each plane that has no pixels. It is marked in the metadata; its chunks stay absent.
+    masking
+        How the image was masked; None for one as the microscope took it.
     ngff
         Version of the plate.
     """
     coarse = _write_levels(files, folder, acquisition.shape, planes, _INTENSITIES, LAYOUTS[ngff])
-    _write_documents(files, folder, describe_field(acquisition, field, missing, coarse, ngff=ngff))
+    _write_documents(files, folder, describe_field(acquisition, field, missing, coarse, masking=masking, ngff=ngff))
 
 
 def write_masked(

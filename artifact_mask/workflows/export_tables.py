@@ -13,7 +13,9 @@ from artifact_mask.location import Location
 ORDER = ("fields", "wells", "plate", "cells")
 
 
-def export_tables(plates: Sequence[Location], dest: Location, *, with_anndata: bool) -> dict[str, Location]:
+def export_tables(
+    plates: Sequence[Location], dest: Location, *, with_anndata: bool
+) -> tuple[dict[str, Location], dict[str, str]]:
     """Write each table of some plates, one plate after the other, into one file of each kind.
 
     Parameters
@@ -28,22 +30,24 @@ def export_tables(plates: Sequence[Location], dest: Location, *, with_anndata: b
 
     Returns
     -------
-    dict[str, Location]
-        What was written.
+    written
+        Files by what is in them.
+    refused
+        Plates that have no tables, with the reason; they are left out.
 
     Raises
     ------
     ConfigError
         If AnnData is asked for and not installed.
     PlateError
-        If a plate has no tables.
+        If no plate has tables.
     """
     if with_anndata:
         require_anndata()
     tables = {plate: list_tables(plate) for plate in plates}
-    without = [str(plate) for plate, names in tables.items() if not names]
-    if without:
-        raise PlateError(f"{without[0]} has no tables. Run `artmask run` first.")
+    refused = {str(plate): f"{plate} has no tables. Run `artmask run` first." for plate in plates if not tables[plate]}
+    if len(refused) == len(plates):
+        raise PlateError(next(iter(refused.values())))
     written: dict[str, Location] = {}
     for name in ORDER:
         having = [plate for plate, names in tables.items() if name in names]
@@ -57,7 +61,7 @@ def export_tables(plates: Sequence[Location], dest: Location, *, with_anndata: b
             h5ad = dest / f"{name}.h5ad"
             encode_anndata(_whole(table.groups()), name, h5ad)
             written[f"{name} (AnnData)"] = h5ad
-    return written
+    return written, refused
 
 
 def _whole(groups: Iterator[pd.DataFrame]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """One field for other programs: read, divided by its flat field, masked, and written in one of several forms."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -10,27 +10,18 @@ from numpy.typing import NDArray
 from artifact_mask.config import ExportFormat
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ArtmaskError, ImageError
-from artifact_mask.io.exported_files import (
-    as_objects,
-    encode_ome_tiff,
-    encode_regions,
-    encode_tiff,
-    field_stem,
-    label_name,
-    plane_name,
-)
+from artifact_mask.io.exported_files import as_objects, encode_regions, encode_tiff, field_stem, label_name, plane_name
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
 from artifact_mask.io.label_images import read_label_image
-from artifact_mask.io.ome_zarr import read_missing_planes, write_field, write_labels
+from artifact_mask.io.ome_tiff import ImageDescription, encode_ome_tiff
+from artifact_mask.io.ome_zarr import keep_own_labels, read_missing_planes, write_field, write_labels
 from artifact_mask.kernels.masking import fill_artifacts
+from artifact_mask.kernels.pyramid import downsample_known, downsample_mean, downsample_nearest
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, ArtifactFill, Field, NgffVersion, PlaneIndex, Well
+from artifact_mask.metadata import Acquisition, Field, Masking, NgffVersion, PlaneIndex, Well
 from artifact_mask.workflows.planes import read_corrected_plane
 from artifact_mask.workflows.unit import Row
-
-IMAGES = "Images"
-"""Folder of the files of all formats but `zarr`."""
 
 Labels = dict[tuple[int, int], NDArray[np.int32]]
 """Labels ``(y, x)`` by time and depth."""
@@ -44,8 +35,10 @@ class FieldExport:
     ----------
     source
         The plate.
+    plate_name
+        As entered at the microscope.
     whole
-        The acquisition as it is stored.
+        The acquisition as it is stored, without its wells.
     acquisition
         The same with the channels and wells that were asked for.
     channels
@@ -56,20 +49,27 @@ class FieldExport:
         Of the files.
     label
         Name of the label image.
-    fill
-        What artifact pixels become; None for images as they are.
+    unlabelled
+        Why fields of the well have no label image of this name that counts, by index; whatever is there is not read.
+    masking
+        How the images are masked; None for images as they are.
+    folder
+        Of the files of all formats but `zarr`, in that of the plate.
     ngff
         Version of the plate.
     """
 
     source: Location
+    plate_name: str
     whole: Acquisition
     acquisition: Acquisition
     channels: tuple[int, ...]
     flat_fields: Mapping[int, StoredFlatField]
     format: ExportFormat
     label: str
-    fill: ArtifactFill | None
+    unlabelled: Mapping[int, str]
+    masking: Masking | None
+    folder: str
     ngff: NgffVersion
 
     @property
@@ -95,7 +95,7 @@ def export_field(files: StagedFiles, dest: Location, task: FieldExport, field: F
     """
     (well,) = task.acquisition.wells
     folder = task.source / well.path / str(field.index)
-    labels = _read_labels(task, folder)
+    labels = _read_labels(task, folder, field)
     if task.format == "geojson":
         _write_regions(files, dest, task, (well, field), labels)
         return {}
@@ -110,7 +110,8 @@ def export_field(files: StagedFiles, dest: Location, task: FieldExport, field: F
     if task.format == "zarr":
         target = dest / well.path / str(field.index)
         whole_numbers = ((index, plane.astype(np.uint16, copy=False)) for index, plane in planes)
-        write_field(files, target, task.acquisition, field, whole_numbers, {}, ngff=task.ngff)
+        write_field(files, target, task.acquisition, field, whole_numbers, {}, masking=task.masking, ngff=task.ngff)
+        keep_own_labels(files, target, ngff=task.ngff)
         if labels:
             write_labels(files, target, task.acquisition, field, labels.items(), name=task.label, ngff=task.ngff)
     elif task.format == "ome-tiff":
@@ -119,19 +120,21 @@ def export_field(files: StagedFiles, dest: Location, task: FieldExport, field: F
         pixel_size_um = task.acquisition.pixel_size_um
         for (t, c, z), pixels in planes:
             name = task.names(well, field, t=t, z=z)[task.acquisition.channels[c].name]
-            files.write(dest / IMAGES / name, encode_tiff(pixels, pixel_size_um))
+            files.write(dest / task.folder / name, encode_tiff(pixels, pixel_size_um))
         for (t, z), of_plane in labels.items():
             name = task.names(well, field, t=t, z=z)[None]
-            files.write(dest / IMAGES / name, encode_tiff(as_objects(of_plane), pixel_size_um))
+            files.write(dest / task.folder / name, encode_tiff(as_objects(of_plane), pixel_size_um))
     return {"has_labels": bool(labels)}
 
 
-def _read_labels(task: FieldExport, folder: Location) -> Labels:
+def _read_labels(task: FieldExport, folder: Location, field: Field) -> Labels:
     """Labels of all planes; none only where images are exported as they are."""
     try:
+        if field.index in task.unlabelled:
+            raise ImageError(task.unlabelled[field.index])
         return {tz: retry(partial(read_label_image, folder, task.label, tz)).astype(np.int32) for tz in task.tz}
     except ArtmaskError as error:
-        if task.fill is None and task.format != "geojson":
+        if task.masking is None and task.format != "geojson":
             return {}
         raise ImageError(f"there is no mask, and without one nothing is exported: {error}") from error
 
@@ -146,10 +149,10 @@ def _read_planes(
         flat_field = load_flat_field(task.source, stored) if stored else None
         pixels = retry(partial(read_corrected_plane, folder, task.whole, (t, c, z), flat_field))
         mask = labels[t, z] > 0 if labels else np.zeros(pixels.shape, bool)
-        if task.fill is None:
+        if task.masking is None:
             yield (t, place, z), pixels
         else:
-            yield (t, place, z), fill_artifacts(task.fill, pixels, mask, None)
+            yield (t, place, z), fill_artifacts(task.masking.fill, pixels, mask, None)
 
 
 def _write_ome_tiff(
@@ -162,24 +165,35 @@ def _write_ome_tiff(
 ) -> None:
     well, field = place
     t_size, _, z_size, y, x = task.acquisition.shape
-    pixels = np.empty(task.acquisition.shape, np.float32 if task.fill == "nan" else np.uint16)
+    is_real = task.masking is not None and task.masking.fill == "nan"
+    pixels = np.empty(task.acquisition.shape, np.float32 if is_real else np.uint16)
     for index, plane in planes:
         pixels[index] = plane
-    encode = partial(
-        encode_ome_tiff,
-        name=f"{well.name} field {field.field_id}",
-        pixel_size_um=task.acquisition.pixel_size_um,
-        z_step_um=task.acquisition.z_step_um,
-    )
-    names = [channel.name for channel in task.acquisition.channels]
-    stem = field_stem(well, field)
-    files.write(dest / IMAGES / f"{stem}.ome.tiff", encode(pixels, channels=names))
+    path, described = dest / task.folder / field_stem(well, field), _describe(task, well, field)
+    halved = downsample_known if is_real else downsample_mean
+    files.write(path.with_name(f"{path.name}.ome.tiff"), encode_ome_tiff(pixels, described, halved))
     if labels:
         stack = np.zeros((t_size, 1, z_size, y, x), np.uint16)
         for (t, z), of_plane in labels.items():
             stack[t, 0, z] = as_objects(of_plane)
-        content = encode(stack, channels=[task.label])
-        files.write(dest / IMAGES / f"{stem}-{task.label}.ome.tiff", content)
+        objects = described._replace(name=f"{described.name} {task.label}", channels=[task.label])
+        name = f"{path.name}-{task.label}.ome.tiff"
+        files.write(path.with_name(name), encode_ome_tiff(stack, objects, downsample_nearest))
+
+
+def _describe(task: FieldExport, well: Well, field: Field) -> ImageDescription:
+    layout = {name: str(value) for name, value in well.layout.items()}
+    how = asdict(task.masking) if task.masking else {"fill": "unmasked"}
+    return ImageDescription(
+        name=f"{task.plate_name} {well.name} field {field.field_id}",
+        channels=[channel.name for channel in task.acquisition.channels],
+        pixel_size_um=task.acquisition.pixel_size_um,
+        z_step_um=task.acquisition.z_step_um,
+        y_um=field.y_um,
+        x_um=field.x_um,
+        z_um=field.z_um,
+        annotations={**layout, "plate": task.plate_name, "well": well.name, "field_id": str(field.field_id), **how},
+    )
 
 
 def _write_regions(
@@ -188,4 +202,4 @@ def _write_regions(
     for (t, z), of_plane in labels.items():
         name = f"{label_name(*place, task.label, t=t, z=z)}.geojson"
         content = encode_regions(of_plane, name=task.label, pixel_size_um=task.acquisition.pixel_size_um)
-        files.write(dest / IMAGES / name, content)
+        files.write(dest / task.folder / name, content)

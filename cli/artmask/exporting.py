@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from artmask.cluster_options import ClusterOptions, takes_cluster
-from artmask.shared_options import ConfigFile, Plates, UseIllumination
+from artmask.shared_options import ConfigFile, Plates
 
 
 @takes_cluster
@@ -24,7 +24,15 @@ def export(
     unmasked: Annotated[bool | None, typer.Option("--unmasked", help="Leave the images as they are.")] = None,
     channel: Annotated[list[str] | None, typer.Option(help="Channel, may be repeated \\[default: all].")] = None,
     wells: Annotated[str | None, typer.Option(help="Wells, such as B02,B03 \\[default: all].")] = None,
-    illumination: UseIllumination = None,
+    fields: Annotated[
+        str | None, typer.Option(help="The microscope's numbers of fields, such as 1,2 \\[default: all].")
+    ] = None,
+    illumination: Annotated[
+        str | None, typer.Option(help="Flat field of `artmask illumination`: stored or none \\[default: as in `run`].")
+    ] = None,
+    image_base: Annotated[
+        str | None, typer.Option(help="DEST as CellProfiler's machine calls it, for absolute paths in load_data.csv.")
+    ] = None,
     anndata: Annotated[bool | None, typer.Option("--anndata", help="Tables as AnnData, too.")] = None,
     config: ConfigFile = None,
     *,
@@ -45,7 +53,9 @@ def export(
         "unmasked": unmasked,
         "channels": channel or None,
         "wells": wells,
+        "fields": fields,
         "illumination": illumination,
+        "image_base": image_base,
         "anndata": anndata,
         "cluster": cluster,
     }
