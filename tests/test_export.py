@@ -193,11 +193,34 @@ def test_tables_of_plates_agree_in_every_form(plate, tmp_path):
             np.testing.assert_array_equal(found, values.to_numpy(float))
 
 
+def test_tables_of_plates_with_different_layouts_are_joined(plate, tmp_path):
+    other, bare = tmp_path / "other.zarr", tmp_path / "bare.zarr"
+    shutil.copytree(plate, other)
+    shutil.copytree(plate, bare, ignore=shutil.ignore_patterns("tables"))
+    path = other / "tables" / "wells" / "table.parquet"
+    # Of one plate a number, of another a text; and a slash, which means a folder in HDF5.
+    pd.read_parquet(path).assign(**{"Concentration": "high", "Dose (uM/l)": "1/2"}).to_parquet(path)
+    summary = export(
+        ExportConfig(plates=(plate, other, bare), dest=tmp_path / "out", format="tables", anndata=True, cluster=CLUSTER)
+    )
+    assert list(summary.refused) == [str(bare)]
+    wells = pd.read_parquet(tmp_path / "out" / "wells.parquet")
+    assert [float(text) for text in wells["Concentration"][:2]] == read_table(plate, "wells")["Concentration"].tolist()
+    assert wells["Concentration"][2:].tolist() == ["high", "high"]
+    assert wells["Dose (uM/l)"].isna().tolist() == [True, True, False, False]
+    data = anndata.read_h5ad(tmp_path / "out" / "wells.h5ad")
+    assert data.obs["Dose (uM_l)"].astype(str).tolist() == ["", "", "1/2", "1/2"]
+    with pytest.raises(PlateError, match="has no tables"):
+        _export(bare, tmp_path / "none", format="tables")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"wells": "H12"}, "has no well 'H12'"),
         ({"channels": "DAPI"}, "has no channel 'DAPI'"),
+        ({"fields": "1,9"}, "has no field '9'; it has 1, 2"),
+        ({"label": "weak"}, "has no masks of the images that are there now. Run `artmask label"),
         ({"label": "corrected", "wells": "B02"}, None),
     ],
 )
@@ -215,7 +238,16 @@ def test_without_anndata_it_is_said_what_to_install(plate, tmp_path, monkeypatch
         export(ExportConfig(plates=plate, dest=tmp_path, format="tables", anndata=True))
 
 
-@pytest.mark.parametrize("wrong", [{"anndata": True}, {"format": "zarr", "fill": "nan"}, {"format": "pdf"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"anndata": True},
+        {"format": "zarr", "fill": "nan"},
+        {"format": "pdf"},
+        {"label": "../artifacts"},
+        {"fields": "x"},
+    ],
+)
 def test_wrong_choices_are_refused(wrong):
     with pytest.raises(ValueError, match="validation error"):
         ExportConfig(plates="p.zarr", dest="out", **wrong)

@@ -13,6 +13,7 @@ from stores import writing
 from artifact_mask.io.ome_zarr import open_level, write_masked
 from artifact_mask.io.ome_zarr_plate import create_plate
 from artifact_mask.io.zarr_group import read_group
+from artifact_mask.kernels import masking
 from artifact_mask.kernels.masking import blank, fill_with_background, fill_with_median, inpaint
 from artifact_mask.kernels.pyramid import downsample_known
 from artifact_mask.metadata import Masking
@@ -66,6 +67,24 @@ def test_what_is_too_large_or_all_there_is_becomes_background():
     assert (inpaint(np.zeros((9, 9), np.uint16), everything, background[:9, :9]) == 77).all()
 
 
+def test_of_too_many_artifacts_the_largest_become_background(monkeypatch):
+    monkeypatch.setattr(masking, "MOST_INPAINTED_PX", 30)
+    image, mask = np.full((60, 60), 100, np.uint16), np.zeros((60, 60), bool)
+    mask[5:8, 5:8] = mask[20:23, 5:9] = mask[40:46, 40:46] = True
+    filled = inpaint(image, mask, np.full(image.shape, 50, np.float32))
+    assert (filled[:30] == 100).all()
+    assert (filled[40:46, 40:46] == 50).all()
+
+
+def test_of_artifacts_side_by_side_none_is_taken_for_known():
+    image = (1000 + 10 * np.arange(40)[:, None] + np.zeros((40, 40))).astype(np.uint16)
+    truth, mask = image.copy(), np.zeros((40, 40), bool)
+    mask[10:18, 10:18] = mask[10:18, 19:27] = mask[19:27, 10:18] = True
+    image[mask] = 0
+    filled = inpaint(image, mask, np.full(image.shape, 7, np.float32))
+    assert np.abs(filled.astype(int) - truth)[mask].max() <= 2
+
+
 def test_levels_of_an_image_with_nothing_in_it_have_nothing_in_them():
     image = np.float32([[1, np.nan, 5], [3, 4, np.nan], [np.nan, np.nan, 6]])
     np.testing.assert_allclose(downsample_known(image), [[8 / 3, 5], [np.nan, 6]], rtol=1e-6)
@@ -80,10 +99,10 @@ def test_masked_image_says_how_it_was_made(tmp_path, ngff, fill):
     mask = image % 5 == 0
     mask[:64, :64] = True
     filled = blank(image, mask) if fill == "nan" else fill_with_median(image, mask)
-    masking = Masking(fill, "artifacts", model="abc", flat_field="def", software="1.0")
+    how = Masking(fill, "artifacts", model="abc", flat_field="def", software="1.0")
     with writing(tmp_path / "p.zarr") as files:
         create_plate(files, tmp_path / "p.zarr", plate, ingest_digest="digest", ngff=ngff)
-        write_masked(files, folder, acquisition, field, 0, [((0, 0, 0), filled)], masking=masking, ngff=ngff)
+        write_masked(files, folder, acquisition, field, 0, [((0, 0, 0), filled)], masking=how, ngff=ngff)
     np.testing.assert_array_equal(open_level(folder / "masked")[0, 0, 0], filled)
     np.testing.assert_array_equal(zarr.open_array(folder / "masked" / "0", mode="r")[0, 0, 0], filled)
     assert np.isnan(open_level(folder / "masked", 1)[0, 0, 0]).any() == (fill == "nan")

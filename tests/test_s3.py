@@ -100,7 +100,7 @@ def ingest_into(plate: Location, export: Location) -> Summary:
 
 
 def run_on(*plates: Location) -> Summary:
-    return run(RunConfig(plates=plates, threshold=THRESHOLD, fields_per_unit=1, cluster=CLUSTER))
+    return run(RunConfig(plates=plates, threshold=THRESHOLD, reach_um=0, fields_per_unit=1, cluster=CLUSTER))
 
 
 def verify_on(plate: Location) -> Summary:
@@ -145,7 +145,7 @@ def test_every_measurement_below_a_prefix_is_found(
 ) -> None:
     summary = ingest(IngestConfig(exports=(store.root("exports"),), dest=store.root("screen"), cluster=CLUSTER))
     assert summary.is_whole
-    assert list(summary.outputs) == ["plate", "fields table", "wells table"]
+    assert list(summary.outputs) == ["plate", "fields table", "wells table", "plate table"]
     assert [path.name for path in find_plates([store.root("screen")])] == ["plate-1.zarr"]
 
 

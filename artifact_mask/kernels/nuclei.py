@@ -14,7 +14,8 @@ from artifact_mask.kernels.illumination import estimate_background
 
 _MAD = 1.4826
 """Standard deviation of normal noise over its median absolute deviation."""
-_CORNERS = np.ones((3, 3), bool)
+_LEAST_WAIST_PX = 0.75
+"""What is less is the steps of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _split(
     if solidity < search.least_solidity:
         padded = np.pad(shape, 1)  # the border of the field is no waist
         depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(padded), 0.5 / pixel_size_um * 0.5)
-        markers = label(h_maxima(depth, search.split_um / pixel_size_um) > 0, connectivity=2)
+        waist_px = max(search.split_um / pixel_size_um, _LEAST_WAIST_PX)
+        markers = label(h_maxima(depth, waist_px) > 0, connectivity=2)
         parts = watershed(-depth, markers, mask=padded)[1:-1, 1:-1]
     nuclei = []
     for number in range(1, int(parts.max()) + 1):
