@@ -15,7 +15,7 @@ from artifact_mask.engine.journal import Journal, Unit, beside, digest_of, hold_
 from artifact_mask.engine.retry import retry
 from artifact_mask.engine.stream import Outcome, Work
 from artifact_mask.errors import ArtmaskError, PlateError, StorageError
-from artifact_mask.io.files import publish, write_atomically
+from artifact_mask.io.files import publish, remove_others, write_atomically
 from artifact_mask.io.harmony_flatfield import background_polynomial
 from artifact_mask.io.illumination_picture import IlluminatedChannel, draw_illumination
 from artifact_mask.io.illumination_profiles import (
@@ -28,7 +28,6 @@ from artifact_mask.io.illumination_profiles import (
 from artifact_mask.io.ome_zarr import open_level, read_missing_planes
 from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates, read_plate
 from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.io.zarr_group import read_group
 from artifact_mask.kernels.flat_field import evaluate_polynomial
 from artifact_mask.kernels.pyramid import pyramid_shapes
 from artifact_mask.kernels.retrospective import (
@@ -197,7 +196,8 @@ class _Estimation:
         stored = read_plate(root)
         plate, config = stored.plate, self._config
         if config.remove:
-            _store(root, stored, {}, [])
+            with hold_plate(root, STAGE):
+                remove_others([root / FOLDER], root, {})
             self.outputs[root.name] = root
             return
         channels = _choose_channels(plate, config.channels)
@@ -308,8 +308,6 @@ def _store(
         by_acquisition.setdefault(number, {})[c] = pixels
     document = {"software": __version__, "ingest_digest": stored.ingest_digest, "channels": described}
     n_channels = {number: len(a.channels) for number, a in enumerate(stored.plate.acquisitions)}
-    if not profiles and read_group(root / FOLDER) is None:
-        return
     with hold_plate(root, STAGE) as lease, naming_a_full_disk(root):
         with Journal(root, STAGE, "", lease.epoch).stage_files() as files:
             write_illumination(files, root, by_acquisition, document, n_channels=n_channels, ngff=stored.ngff)
