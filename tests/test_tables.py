@@ -334,6 +334,14 @@ def test_thresholds_of_the_plate_the_fields_and_the_controls():
     assert thresholds(stain_threshold="controls", control_percentile=80) == [0.015] * 6
 
 
+def test_cells_of_rejected_controls_have_no_part_in_the_threshold():
+    run = RUN | {("B/2", 0): _measured({0.0: 1}, {0.0: 9}, [9])}
+    outcomes = _outcomes(run)
+    outcomes["cells"] = Outcome(CELLS, CellsConfig(plates="p.zarr", senescence_percentile=50))
+    # Of the controls, 0.0, 0.01 and 0.02 are left.
+    assert tabulate(_plate(), outcomes)["fields"]["senescence_threshold_od"].tolist() == [0.015] * 6
+
+
 def test_field_of_an_acquisition_without_the_channel_is_no_failure():
     found = tabulate(_plate(), _outcomes(RUN | {("B/3", 0): FieldRecord({}, {})}))
     assert found["fields"]["error"].eq("").all()

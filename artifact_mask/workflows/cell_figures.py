@@ -6,17 +6,20 @@ from typing import Any
 
 from artifact_mask.config import CellsConfig, RunConfig
 from artifact_mask.engine.journal import FieldRecord
-from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.staining import DensityHistogram
 from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.workflows.controls import find_controls
+from artifact_mask.workflows.measurements import find_rejected
 
 CELL_DENSITIES = "cell_density_counts"
 """Key of a record's densities of cells, which is no column."""
 
 
 def choose_senescence_thresholds(
-    plate: Plate, records: Mapping[FieldKey, FieldRecord], config: CellsConfig, run: Frozen | None
+    plate: Plate,
+    records: Mapping[FieldKey, FieldRecord],
+    config: CellsConfig,
+    run: tuple[Mapping[FieldKey, FieldRecord], RunConfig] | None,
 ) -> dict[FieldKey, float]:
     """Density from which on a cell of each measured field counts as senescent.
 
@@ -29,7 +32,8 @@ def choose_senescence_thresholds(
     config
         How to choose it.
     run
-        Configuration of `run`, whose negative controls are taken where ``config`` names none.
+        Records of `run`, whose rejected fields have no part in it, and its configuration, whose negative controls are
+        taken where ``config`` names none.
 
     Returns
     -------
@@ -39,14 +43,19 @@ def choose_senescence_thresholds(
     counted = {key: record.row for key, record in records.items() if CELL_DENSITIES in record.row}
     if config.senescence_threshold is not None:
         return dict.fromkeys(counted, config.senescence_threshold)
-    selection = config.negative_controls or (run.negative_controls if isinstance(run, RunConfig) else ())
+    selection = config.negative_controls or (run[1].negative_controls if run else ())
+    rejected = find_rejected(*run) if run else frozenset()
     controls = find_controls(plate, selection)
     of_control = {well.path for well in plate.wells if well.name in controls}
     thresholds: dict[FieldKey, float] = {}
     for acquisition in plate.acquisitions:
         keys = [key for key in acquisition.field_keys if key in counted]
         chosen = find_senescence_threshold(
-            (DensityHistogram.unpack(counted[key][CELL_DENSITIES]) for key in keys if key[0] in of_control),
+            (
+                DensityHistogram.unpack(counted[key][CELL_DENSITIES])
+                for key in keys
+                if key[0] in of_control and key not in rejected
+            ),
             config.senescence_percentile,
         )
         thresholds |= dict.fromkeys(keys, chosen)

@@ -150,7 +150,9 @@ class CellsStage(Stage):
     def write_streams(self, files: StagedFiles, records: Mapping[FieldKey, FieldRecord]) -> None:
         """Write the table of all cells."""
         plate = self.stored.plate
-        thresholds = choose_senescence_thresholds(plate, records, self.config, self.results.config)
+        thresholds = choose_senescence_thresholds(
+            plate, records, self.config, (self.results.records, self.results.config)
+        )
         layers = layout_columns(plate.wells)
         wells, content = [], []
         for well in plate.wells:

@@ -61,7 +61,8 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     plates = find_plates(config.plates)
     if config.format == "tables":
         written, refused = export_tables(list(plates), config.dest, with_anndata=config.anndata)
-        return Summary(0, 0, (), refused=refused, outputs=written, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Summary(sum(plates.values()), 0, (), refused=refused, outputs=written, seconds=seconds)
     _require_distinct([_target(config, root) for root in plates])
     progress.begin(ExportStage.name, 0)
     return process_campaign(

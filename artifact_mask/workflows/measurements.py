@@ -87,6 +87,11 @@ def why_rejected(row: Counts, config: RunConfig) -> str:
     return ""
 
 
+def find_rejected(records: Mapping[FieldKey, FieldRecord], config: RunConfig) -> frozenset[FieldKey]:
+    """Fields that have no part in the figures of wells and plates, nor in what is chosen from controls."""
+    return frozenset(key for key, record in records.items() if why_rejected(record.row, config))
+
+
 def describe_field(row: Counts, *, threshold: float, pixel_area_um2: float) -> dict[str, float | int]:
     """Figures of a field, by the names of :mod:`artifact_mask.columns`.
 

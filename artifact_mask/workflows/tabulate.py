@@ -167,8 +167,9 @@ def _figures(stage: str, plate: Plate, outcomes: Mapping[str, Outcome]) -> Mappi
             for key, row in rows.items()
         }
     if stage == "cells" and isinstance(config, CellsConfig):
-        run = outcomes["run"].config if "run" in outcomes else None
-        senescence = choose_senescence_thresholds(plate, records, config, run)
+        run = outcomes.get("run")
+        of_run = (run.records, run.config) if run and isinstance(run.config, RunConfig) else None
+        senescence = choose_senescence_thresholds(plate, records, config, of_run)
         return {key: describe_cells(row, threshold=senescence.get(key, math.nan)) for key, row in rows.items()}
     if stage == "stain":
         # Its labels are the pixels that the tables count; it has nothing to add but its errors.
