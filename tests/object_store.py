@@ -13,6 +13,7 @@ from threading import Lock, Thread
 
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from upath import UPath
 
 from artifact_mask.location import to_location
@@ -113,6 +114,8 @@ def serve_objects() -> Iterator[ObjectStore]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setattr(logging.getLogger("werkzeug"), "disabled", True)
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
+        # A connection that is remembered would be one to the server of an earlier module.
+        S3FileSystem.clear_instance_cache()
         store.root("").fs.mkdir(BUCKET)
         try:
             yield store
