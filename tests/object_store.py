@@ -104,6 +104,7 @@ def serve_objects() -> Iterator[ObjectStore]:
     """Start a server on the loopback address, and point this process and those that it starts to it."""
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
+    _forget_everything(*moto.get_host_and_port())
     store = ObjectStore()
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(store, *moto.get_host_and_port()))
     thread = Thread(target=proxy.serve_forever, daemon=True)
@@ -123,6 +124,14 @@ def serve_objects() -> Iterator[ObjectStore]:
             proxy.shutdown()
             proxy.server_close()
             moto.stop()
+
+
+def _forget_everything(host: str, port: int) -> None:
+    """Empty the server: its objects are those of the process, and of earlier servers in it."""
+    connection = http.client.HTTPConnection(host, port)
+    connection.request("POST", "/moto-api/reset")
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def _handler(store: ObjectStore, host: str, port: int) -> type[BaseHTTPRequestHandler]:
