@@ -17,18 +17,22 @@ from artifact_mask.config import (
     ClusterConfig,
     IlluminationConfig,
     IngestConfig,
+    LabelSheetConfig,
     RunConfig,
     SimulateConfig,
     VerifyConfig,
 )
 from artifact_mask.engine.journal import read_settings
-from artifact_mask.errors import PlateError
+from artifact_mask.errors import ImageError, PlateError
 from artifact_mask.io.illumination_profiles import load_flat_field, read_description, read_illumination
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.kernels.flat_field import correct_flat_field
+from artifact_mask.kernels.retrospective import Estimate
+from artifact_mask.workflows import label_sheet
 from artifact_mask.workflows.illumination import estimate_illumination
 from artifact_mask.workflows.ingest import ingest
+from artifact_mask.workflows.label_sheet import write_label_sheet
 from artifact_mask.workflows.planes import stored_flat_fields
 from artifact_mask.workflows.plate_fields import open_field
 from artifact_mask.workflows.progress import Silent
@@ -159,6 +163,9 @@ def test_that_of_harmony_is_its_polynomial(plate):
     assert flat[150, 150] > 1.05 > 0.95 > flat[0, 0]
     with pytest.raises(PlateError, match="Harmony found no flat field"):
         _estimate(plate, method="harmony", channels="Brightfield")
+    # What is asked for by name is found, or is an error.
+    with pytest.raises(PlateError, match="Brightfield: Harmony found no flat field"):
+        _estimate(plate, method="harmony", channels=("Brightfield", "HOECHST 33342"))
 
 
 def test_that_of_an_empty_well_is_its_mean(plate, tmp_path):
@@ -170,6 +177,55 @@ def test_that_of_an_empty_well_is_its_mean(plate, tmp_path):
         tifffile.imwrite(file, (20000 * shading + rng.normal(0, 200, shading.shape)).astype(np.uint16))
     _estimate(plate, method="reference", channels="Brightfield", reference=files)
     np.testing.assert_allclose(_load(plate), shading / shading.mean(), atol=0.01)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "100% of the pixels are black"), (16383, "100% clipped")])
+def test_reference_image_that_is_black_or_clipped_is_refused(plate, tmp_path, value, said):
+    tifffile.imwrite(tmp_path / "bad.tiff", np.full((300, 300), value, np.uint16))
+    with pytest.raises(ImageError, match=said):
+        _estimate(plate, method="reference", channels="Brightfield", reference=[tmp_path / "bad.tiff"])
+    assert read_illumination(plate, read_plate(plate).ingest_digest) == {}
+
+
+def test_shading_that_could_be_chance_is_warned_of(plate, monkeypatch):
+    monkeypatch.setattr(Estimate, "is_sure", False)
+    notes = Notes()
+    _estimate(plate, notes, channels="Brightfield")
+    assert any("Warning: Plate01 Brightfield: the 5 fields do not agree" in note for note in notes.notes)
+
+
+def test_each_acquisition_has_its_own_and_is_named(tmp_path):
+    simulate(SimulateConfig(dest=tmp_path / "export", wells=2, fields=2, size=128, measurements=2, shading="plate"))
+    ingest(IngestConfig(exports=tmp_path / "export", dest=tmp_path / "p.zarr", cluster=CLUSTER))
+    notes = Notes()
+    _estimate(tmp_path / "p.zarr", notes)
+    assert set(read_illumination(tmp_path / "p.zarr", read_plate(tmp_path / "p.zarr").ingest_digest)) == {
+        (0, 0),
+        (1, 0),
+    }
+    for number in (0, 1):
+        assert any(f"Brightfield (acquisition {number}): " in note for note in notes.notes)
+
+
+def test_label_sheet_shows_what_networks_see(plate, tmp_path, monkeypatch):
+    _estimate(plate)
+    shown = []
+    monkeypatch.setattr(label_sheet, "_contrast", lambda pixels, dark: shown.append(pixels) or np.zeros(pixels.shape))
+    write_label_sheet(LabelSheetConfig(plates=plate, dest=tmp_path / "sheet.html", channel="Brightfield"))
+    flat = _load(plate)
+    expected = [
+        correct_flat_field(open_level(plate / well / str(field))[0, 0, 0], flat)
+        for well, field in read_plate(plate).plate.acquisitions[0].field_keys
+    ]
+    assert len(shown) == 5
+    assert all(any(np.array_equal(pixels, other) for other in expected) for pixels in shown)
+
+
+def test_the_same_ingest_again_keeps_it(campaign, plate):
+    _estimate(plate, channels="Brightfield")
+    before = _load(plate)
+    ingest(IngestConfig(exports=campaign[0], dest=plate, ngff=read_plate(plate).ngff, cluster=CLUSTER))
+    np.testing.assert_array_equal(_load(plate), before)
 
 
 def test_another_ingest_makes_it_void(campaign, plate):
@@ -222,17 +278,17 @@ def test_one_plate_that_cannot_be_done_does_not_stop_another(plate, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "said"),
     [
-        {"method": "reference"},
-        {"reference": "a.tiff"},
-        {"method": "reference", "reference": ["a.tiff"]},
-        {"fields": 2},
-        {"method": "basic"},
+        ({"method": "reference"}, "needs reference images"),
+        ({"reference": ["a.tiff"]}, "needs reference images"),
+        ({"method": "reference", "reference": ["a.tiff"]}, "name it in `channels`"),
+        ({"fields": 2}, "greater than or equal to 3"),
+        ({"method": "basic"}, "'retrospective', 'harmony' or 'reference'"),
     ],
 )
-def test_wrong_choices_are_refused(wrong):
-    with pytest.raises(ValueError, match="validation error"):
+def test_wrong_choices_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
         IlluminationConfig(plates="p.zarr", **wrong)
 
 

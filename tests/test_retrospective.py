@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from artifact_mask.kernels.retrospective import (
     FOREGROUND_QUANTILE,
     GRID,
+    Estimate,
     estimate_shading,
     fit_shading,
     reduce_to_blocks,
@@ -77,6 +78,15 @@ def test_fields_without_a_common_shading_get_none():
     flat = estimate_shading(np.full((5, GRID, GRID), 700, np.float32) * rng.normal(1, 0.01, (5, GRID, GRID)))
     assert flat.degree == 0
     np.testing.assert_array_equal(flat.shading.evaluate((4, 5)), np.ones((4, 5)))
+
+
+def test_a_surface_is_sure_if_held_out_fields_agree_on_it():
+    _, fields = _smooth_fields(3)
+    assert estimate_shading(fields).is_sure
+    assert estimate_shading(np.full((3, GRID, GRID), 700, np.float32)).is_sure
+    before = np.array([0.05, 0.05, 0.05, 0.05])
+    by_chance = Estimate(fit_shading(fields, 2), 2, before, before * [0.5, 1.2, 0.8, 1.1])
+    assert not by_chance.is_sure
 
 
 @settings(max_examples=10)

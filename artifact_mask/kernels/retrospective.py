@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
+from scipy import special
 
 DEGREES = (2, 4, 6, 8)
 """Degrees of the surface that are tried; 0, no shading at all, is tried too."""
@@ -19,6 +20,7 @@ FOREGROUND_QUANTILE = 0.2
 _TUKEY = 4.685
 _ROUNDS = 30
 _MAD_TO_SD = 1.4826
+_CONFIDENCE = 0.95
 _LEAST_GAIN = 0.95
 """Of the variation that a simpler surface leaves, a finer one must leave less than this share."""
 
@@ -62,6 +64,19 @@ class Estimate:
     degree: int
     before: NDArray[np.float64]
     after: NDArray[np.float64]
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether held-out fields are flatter by more than chance: one-sided paired t-test of the logarithms, 95 %.
+
+        A few fields may agree by accident. A flat one is sure: it changes nothing.
+        """
+        if not self.degree:
+            return True
+        least = np.finfo(np.float64).tiny
+        gain = np.log(np.maximum(self.before, least) / np.maximum(self.after, least))
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        return bool(gain.mean() > special.stdtrit(len(gain) - 1, _CONFIDENCE) * error)
 
 
 def reduce_to_blocks(image: NDArray[np.number[Any]], *, quantile: float = 0.5, grid: int = GRID) -> NDArray[np.float32]:

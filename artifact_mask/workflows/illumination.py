@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from artifact_mask import __version__
 from artifact_mask.config import IlluminationConfig
-from artifact_mask.engine.journal import Journal, Unit, beside, digest_of, hold_plate, plan_units
-from artifact_mask.engine.retry import retry
+from artifact_mask.engine.journal import Journal, beside, digest_of, hold_plate, plan_units
 from artifact_mask.engine.stream import Outcome, Work
 from artifact_mask.errors import ArtmaskError, PlateError, StorageError
 from artifact_mask.io.files import publish, remove_others, write_atomically
-from artifact_mask.io.harmony_flatfield import background_polynomial
 from artifact_mask.io.illumination_picture import IlluminatedChannel, draw_illumination
 from artifact_mask.io.illumination_profiles import (
     FOLDER,
@@ -25,53 +23,25 @@ from artifact_mask.io.illumination_profiles import (
     read_illumination,
     write_illumination,
 )
-from artifact_mask.io.ome_zarr import open_level, read_missing_planes
 from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates, read_plate
-from artifact_mask.io.tiff import read_tiff_plane
-from artifact_mask.kernels.flat_field import evaluate_polynomial
-from artifact_mask.kernels.pyramid import pyramid_shapes
-from artifact_mask.kernels.retrospective import (
-    FEWEST_FIELDS,
-    FOREGROUND_QUANTILE,
-    GRID,
-    Estimate,
-    estimate_shading,
-    fit_shading,
-    mean_of,
-    reduce_to_blocks,
-    spread_evenly,
-)
+from artifact_mask.kernels.retrospective import spread_evenly
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, FieldKey, Plate
+from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.workflows.campaign import stream_on_cluster
+from artifact_mask.workflows.flat_field_sources import FoundFlatField, find_flat_field
 from artifact_mask.workflows.progress import Progress, Silent, Summary
+from artifact_mask.workflows.sampled_fields import (
+    Channels,
+    SampledFields,
+    bind_sampling,
+    choose_channels,
+    group_by_acquisition,
+)
 from artifact_mask.workflows.unit import naming_a_full_disk
 
 STAGE = "illumination"
 
-_LEAST_BLOCK_PX = 6
-"""Side of a block, at least, in the level of the pyramid that is read."""
 _FIELDS_PER_UNIT = 4
-_REFERENCE_DEGREE = 8
-
-Channels = dict[int, list[int]]
-"""Indices of channels by the number of the acquisition."""
-
-
-class _Sampled(NamedTuple):
-    """What a task returns: blocks ``(c, y, x)`` of each field that could be read."""
-
-    blocks: dict[int, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """A channel's flat field, and what is said of it."""
-
-    flat_field: NDArray[np.float32]
-    described: dict[str, Any]
-    blocks: NDArray[np.float32] | None = None
-    estimate: Estimate | None = None
 
 
 def estimate_illumination(config: IlluminationConfig, progress: Progress | None = None) -> Summary:
@@ -144,17 +114,17 @@ class _Estimation:
         self.refused: dict[str, str] = {}
         self.outputs: dict[str, Location] = {}
 
-    def works(self, plates: Sequence[Location]) -> Iterator[Work[_Sampled]]:
+    def works(self, plates: Sequence[Location]) -> Iterator[Work[SampledFields]]:
         """Units of the chosen fields of each plate."""
         for number, root in enumerate(plates, start=1):
-            units: list[Work[_Sampled]] = []
+            units: list[Work[SampledFields]] = []
             self.attempt(root, lambda root=root, units=units: units.extend(self._begin(root)))
             self._progress.expect(sum(len(work.unit.fields) for work in units), len(plates) - number)
             yield from units
 
-    def _begin(self, root: Location) -> list[Work[_Sampled]]:
+    def _begin(self, root: Location) -> list[Work[SampledFields]]:
         plate = read_plate(root).plate
-        channels = _choose_channels(plate, self._config.channels)
+        channels = choose_channels(plate, self._config.channels)
         keys = [
             keys[i]
             for number in channels
@@ -164,12 +134,12 @@ class _Estimation:
         name = f"{STAGE}-{digest_of(str(root), time.time_ns())}"
         self._open[name] = _Open(root, channels, len(keys))
         return [
-            Work(unit, partial(_bind, root, plate, channels), name)
-            for of_acquisition in _by_acquisition(plate, keys).values()
+            Work(unit, partial(bind_sampling, root, plate, channels), name)
+            for of_acquisition in group_by_acquisition(plate, keys).values()
             for unit in plan_units(of_acquisition, fields_per_unit=_FIELDS_PER_UNIT)
         ]
 
-    def settle(self, outcome: Outcome[_Sampled]) -> None:
+    def settle(self, outcome: Outcome[SampledFields]) -> None:
         """Keep what was found in a unit; with the last one of a plate, store its flat fields."""
         plate, unit = self._open[outcome.work.name], outcome.work.unit
         found = outcome.receipt.blocks if outcome.receipt else {}
@@ -200,13 +170,13 @@ class _Estimation:
                 remove_others([root / FOLDER], root, {})
             self.outputs[root.name] = root
             return
-        channels = _choose_channels(plate, config.channels)
-        found: dict[tuple[int, int], _Found] = {}
+        channels = choose_channels(plate, config.channels)
+        found: dict[tuple[int, int], FoundFlatField] = {}
         for number, of_acquisition in channels.items():
             acquisition = plate.acquisitions[number]
             sampled = [blocks[key] for key in sorted(set(acquisition.field_keys) & set(blocks))]
             for place, c in enumerate(of_acquisition):
-                one = self._find(plate, acquisition, c, [field[place] for field in sampled])
+                one = find_flat_field(config, plate, acquisition, c, [field[place] for field in sampled])
                 if one is not None:
                     found[number, c] = one
         if not found:
@@ -230,51 +200,27 @@ class _Estimation:
         for entry in described:
             self._tell(plate, entry)
 
-    def _find(
-        self, plate: Plate, acquisition: Acquisition, c: int, sampled: list[NDArray[np.float32]]
-    ) -> _Found | None:
-        shape, channel = (acquisition.shape[-2], acquisition.shape[-1]), acquisition.channels[c]
-        described: dict[str, Any] = {"name": channel.name, "method": self._config.method}
-        if self._config.method == "harmony":
-            if acquisition.flat_field == "harmony":
-                raise PlateError(
-                    f"{plate.name} was ingested with --flatfield harmony: its images are corrected already."
-                )
-            polynomial = background_polynomial(acquisition.flat_field_profiles.get(str(channel.channel_id), {}))
-            return None if polynomial is None else _Found(evaluate_polynomial(polynomial, shape), described)
-        if self._config.method == "reference":
-            mean = mean_of(read_tiff_plane(file, shape) for file in self._config.reference)
-            shading = fit_shading(reduce_to_blocks(mean)[np.newaxis], _REFERENCE_DEGREE)
-            return _Found(shading.evaluate(shape), described | {"n_images": len(self._config.reference)})
-        blocks = np.stack([b for b in sampled if np.isfinite(b).all()]) if sampled else np.empty((0, 1, 1), np.float32)
-        blocks = blocks[(blocks > 0).any(axis=(1, 2))]
-        if len(blocks) < FEWEST_FIELDS:
-            raise PlateError(
-                f"{plate.name} {channel.name}: {len(blocks)} fields could be read, expected at least {FEWEST_FIELDS}. "
-                "Use a reference image (--method reference), or leave this channel out with --channel."
-            )
-        estimate = estimate_shading(blocks)
-        described |= {
-            "n_fields": len(blocks),
-            "degree": estimate.degree,
-            "variation_before": round(float(np.median(estimate.before)), 6),
-            "variation_after": round(float(np.median(estimate.after)), 6),
-        }
-        return _Found(estimate.shading.evaluate(shape), described, blocks, estimate)
-
     def _tell(self, plate: Plate, entry: Mapping[str, Any]) -> None:
+        several = len(plate.acquisitions) > 1
+        name = f"{plate.name} {entry['name']}" + (f" (acquisition {entry['acquisition']})" if several else "")
         if entry["method"] != "retrospective":
-            self._progress.note(f"{plate.name} {entry['name']}: flat field by {entry['method']} stored")
+            self._progress.note(f"{name}: flat field by {entry['method']} stored")
         elif not entry["degree"]:
             self._progress.note(
-                f"{plate.name} {entry['name']}: the {entry['n_fields']} fields have no shading in common (background "
+                f"{name}: the {entry['n_fields']} fields have no shading in common (background "
                 f"varies by {entry['variation_before']:.2%}); a flat one is stored"
             )
         else:
             self._progress.note(
-                f"{plate.name} {entry['name']}: background varies by {entry['variation_before']:.2%} before, "
+                f"{name}: background varies by {entry['variation_before']:.2%} before, "
                 f"{entry['variation_after']:.2%} after ({entry['n_fields']} fields, each by the others' flat field)"
             )
+            if not entry["is_sure"]:
+                self._progress.note(
+                    f"Warning: {name}: the {entry['n_fields']} fields do not agree well enough to tell their shading "
+                    "from chance. Look at the picture; give more fields or a reference image, or go on without it "
+                    "(--illumination none)."
+                )
 
 
 class _Kept(NamedTuple):
@@ -284,7 +230,7 @@ class _Kept(NamedTuple):
     described: list[dict[str, Any]]
 
 
-def _keep_others(root: Location, stored: StoredPlate, found: Mapping[tuple[int, int], _Found]) -> _Kept:
+def _keep_others(root: Location, stored: StoredPlate, found: Mapping[tuple[int, int], FoundFlatField]) -> _Kept:
     known = read_illumination(root, stored.ingest_digest)
     entries = read_description(root, stored.ingest_digest).get("channels", ())
     return _Kept(
@@ -312,62 +258,3 @@ def _store(
         with Journal(root, STAGE, "", lease.epoch).stage_files() as files:
             write_illumination(files, root, by_acquisition, document, n_channels=n_channels, ngff=stored.ngff)
             publish([files])
-
-
-def _choose_channels(plate: Plate, names: Sequence[str]) -> Channels:
-    """Channels of the names given, or all.
-
-    Raises
-    ------
-    PlateError
-        If a name is that of no channel.
-    """
-    known = {channel.name for acquisition in plate.acquisitions for channel in acquisition.channels}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise PlateError(f"{plate.name} has no channel {unknown[0]!r}; its channels are {', '.join(sorted(known))}.")
-    chosen = {
-        number: [c for c, channel in enumerate(acquisition.channels) if not names or channel.name in names]
-        for number, acquisition in enumerate(plate.acquisitions)
-    }
-    return {number: channels for number, channels in chosen.items() if channels}
-
-
-def _by_acquisition(plate: Plate, keys: Sequence[FieldKey]) -> dict[int, list[FieldKey]]:
-    found: dict[int, list[FieldKey]] = {}
-    for key in keys:
-        found.setdefault(plate.acquisition_of[key], []).append(key)
-    return found
-
-
-def _bind(root: Location, plate: Plate, channels: Channels, unit: Unit) -> "partial[_Sampled]":
-    number = plate.acquisition_of[unit.well, unit.fields[0]]
-    return partial(_sample, root, plate.acquisitions[number].only(unit.well), channels[number], unit)
-
-
-def _sample(root: Location, acquisition: Acquisition, channels: Sequence[int], unit: Unit) -> _Sampled:
-    """Reduce some fields to blocks; runs on a worker. What cannot be read is left out."""
-    shapes = pyramid_shapes((acquisition.shape[-2], acquisition.shape[-1]))
-    level = max((i for i, shape in enumerate(shapes) if min(shape) >= _LEAST_BLOCK_PX * GRID), default=0)
-    middle = acquisition.shape[2] // 2
-    found = {}
-    for index in unit.fields:
-        folder = root / unit.well / str(index)
-        try:
-            missing = retry(partial(read_missing_planes, folder))
-            array = retry(partial(open_level, folder, level))
-            found[index] = np.stack(
-                [
-                    np.full((GRID, GRID), np.nan, np.float32)
-                    if (0, c, middle) in missing
-                    else _reduce(np.asarray(array[0, c, middle]), acquisition.channels[c].kind)
-                    for c in channels
-                ]
-            )
-        except ArtmaskError:
-            continue
-    return _Sampled(found)
-
-
-def _reduce(pixels: NDArray[np.uint16], kind: str) -> NDArray[np.float32]:
-    return reduce_to_blocks(pixels, quantile=FOREGROUND_QUANTILE if kind == "fluorescence" else 0.5)

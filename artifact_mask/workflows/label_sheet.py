@@ -12,15 +12,16 @@ from skimage.transform import resize_local_mean
 
 from artifact_mask.config import LabelSheetConfig
 from artifact_mask.errors import ArtmaskError, ImageError, PlateError
+from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
 from artifact_mask.io.label_list import Box
 from artifact_mask.io.label_sheet import SheetField, encode_jpeg, save_label_sheet
-from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
+from artifact_mask.io.ome_zarr import read_missing_planes
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.kernels.illumination import estimate_background
 from artifact_mask.kernels.tiles import plan_tiles
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, Plate, Well
-from artifact_mask.workflows.planes import find_channel
+from artifact_mask.workflows.planes import Illumination, find_channel, read_corrected_plane, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent
 
 FIELD_PX = 720
@@ -50,6 +51,7 @@ class _Candidate(NamedTuple):
     channel: int
     well: Well
     field: Field
+    flat_field: StoredFlatField | None
 
     @property
     def name(self) -> str:
@@ -135,7 +137,8 @@ def _candidates(roots: list[Location], config: LabelSheetConfig, progress: Progr
 
     def of_plate(number: int, root: Location) -> Iterator[_Candidate]:
         try:
-            plate = read_plate(root).plate
+            stored = read_plate(root)
+            plate, illumination = stored.plate, stored_flat_fields(root, stored.ingest_digest)
             channels = _find_channels(plate, config.channel, progress)
         except PlateError as error:
             if len(roots) == 1:
@@ -150,7 +153,7 @@ def _candidates(roots: list[Location], config: LabelSheetConfig, progress: Progr
             )
         # A plate's order is its own, whatever other plates are beside it and when it is opened.
         rng = np.random.default_rng([config.seed, number])
-        yield from _fields_in_turn(root, plate, channels, rng)
+        yield from _fields_in_turn(root, plate, channels, illumination, rng)
 
     order = np.random.default_rng(config.seed).permutation(len(roots))
     return _in_turn([of_plate(int(number), roots[number]) for number in order])
@@ -172,14 +175,14 @@ def _find_channels(plate: Plate, name: str | None, progress: Progress) -> dict[i
 
 
 def _fields_in_turn(
-    root: Location, plate: Plate, channels: dict[int, int], rng: np.random.Generator
+    root: Location, plate: Plate, channels: dict[int, int], illumination: Illumination, rng: np.random.Generator
 ) -> Iterator[_Candidate]:
     of_wells: dict[str, list[_Candidate]] = {}
     for number, channel in channels.items():
-        acquisition = plate.acquisitions[number]
+        acquisition, flat_field = plate.acquisitions[number], illumination.get((number, channel))
         for well in acquisition.wells:
             of_well = of_wells.setdefault(well.path, [])
-            of_well += [_Candidate(root, plate, acquisition, channel, well, field) for field in well.fields]
+            of_well += [_Candidate(root, plate, acquisition, channel, well, field, flat_field) for field in well.fields]
     wells = list(of_wells.values())
     shuffled = [wells[i] for i in rng.permutation(len(wells))]
     return _in_turn([iter([well[i] for i in rng.permutation(len(well))]) for well in shuffled])
@@ -206,13 +209,13 @@ def _draw(candidate: _Candidate, tile_px: int | None) -> SheetField:
     PlateError
         If the field is not in the store, or damaged.
     """
-    root, plate, acquisition, channel, well, field = candidate
+    root, plate, acquisition, channel, well, field, stored = candidate
     folder = root / well.path / str(field.index)
     index = (0, channel, acquisition.shape[2] // 2)
     reason = read_missing_planes(folder).get(index)
     if reason is not None:
         raise ImageError(f"{acquisition.channels[channel].name} is missing: {reason}")
-    pixels = read_image_plane(folder, acquisition, index)
+    pixels = read_corrected_plane(folder, acquisition, index, load_flat_field(root, stored) if stored else None)
     shown = _contrast(pixels, dark=acquisition.channels[channel].kind == "fluorescence")
     picture = _reduce(shown, FIELD_PX if tile_px is None else TILED_FIELD_PX)
     return SheetField(
