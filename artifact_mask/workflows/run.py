@@ -103,6 +103,11 @@ class RunStage(PlaneStage[_Parameters]):
     seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What determines the result; of the masking, what the others do not say."""
+        return {name: value.fill if isinstance(value, Masking) else value for name, value in super().settings.items()}
+
     def work(self) -> "partial[Receipt]":
         """Segment, mask and measure a unit."""
         return partial(_run_unit)
