@@ -30,17 +30,6 @@ def field_stem(well: Well, field: Field) -> str:
     return f"r{well.row:02d}c{well.column:02d}f{field.field_id:02d}"
 
 
-def plane_name(well: Well, field: Field, channel_id: int, *, t: int, z: int) -> str:
-    """Name of a plane's file as Harmony has it.
-
-    Examples
-    --------
-    >>> plane_name(Well(2, 3, ()), Field(0, 7, 0.0, 0.0), 1, t=0, z=0)
-    'r02c03f07p01-ch1sk1fk1fl1.tiff'
-    """
-    return f"{field_stem(well, field)}p{z + 1:02d}-ch{channel_id}sk{t + 1}fk1fl1.tiff"
-
-
 def label_name(well: Well, field: Field, label: str, *, t: int, z: int) -> str:
     """Name of the file of a plane's labels, but for its ending.
 

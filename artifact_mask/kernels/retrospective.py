@@ -1,6 +1,5 @@
 """The shading that many fields have in common, found from these fields alone."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,10 +242,3 @@ def _terms(n_pixels: int, n_terms: int) -> NDArray[np.float64]:
 def spread_evenly(n: int, wanted: int) -> list[int]:
     """Choose some of ``n`` places at random, the same each time, so that no pattern of the plate is followed."""
     return sorted(np.random.default_rng(0).permutation(n)[:wanted].tolist())
-
-
-def mean_of(images: Iterable[NDArray[np.number[Any]]]) -> NDArray[np.float64]:
-    """Mean of some images ``(y, x)`` of one size."""
-    found = [image.astype(np.float64) for image in images]
-    mean: NDArray[np.float64] = np.mean(found, axis=0)
-    return mean

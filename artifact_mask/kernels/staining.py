@@ -115,9 +115,6 @@ class DensityHistogram:
         """All that was counted."""
         return int(self.counts.sum())
 
-    def __add__(self, other: "DensityHistogram") -> "DensityHistogram":
-        return DensityHistogram(self.counts + other.counts)
-
     def __sub__(self, other: "DensityHistogram") -> "DensityHistogram":
         return DensityHistogram(self.counts - other.counts)
 

@@ -1,15 +1,15 @@
 """From what `cells` counted in each field to figures: which cells are senescent is decided for the whole plate."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from artifact_mask.config import CellsConfig, RunConfig
 from artifact_mask.engine.journal import FieldRecord
 from artifact_mask.kernels.staining import DensityHistogram
 from artifact_mask.metadata import FieldKey, Plate
-from artifact_mask.workflows.controls import find_controls
-from artifact_mask.workflows.measurements import find_rejected
+from artifact_mask.workflows.controls import find_control_paths
+from artifact_mask.workflows.measurements import find_rejected, pool_by_acquisition
 
 CELL_DENSITIES = "cell_density_counts"
 """Key of a record's densities of cells, which is no column."""
@@ -40,38 +40,17 @@ def choose_senescence_thresholds(
     dict[FieldKey, float]
         NaN where there are neither a threshold nor controls.
     """
-    counted = {key: record.row for key, record in records.items() if CELL_DENSITIES in record.row}
+    counted = {key: record.row[CELL_DENSITIES] for key, record in records.items() if CELL_DENSITIES in record.row}
     if config.senescence_threshold is not None:
         return dict.fromkeys(counted, config.senescence_threshold)
     selection = config.negative_controls or (run[1].negative_controls if run else ())
     rejected = find_rejected(*run) if run else frozenset()
-    controls = find_controls(plate, selection)
-    of_control = {well.path for well in plate.wells if well.name in controls}
+    controls = find_control_paths(plate, selection)
+    kept = {key for key in counted if key[0] in controls and key not in rejected}
     thresholds: dict[FieldKey, float] = {}
-    for acquisition in plate.acquisitions:
-        keys = [key for key in acquisition.field_keys if key in counted]
-        chosen = find_senescence_threshold(
-            (
-                DensityHistogram.unpack(counted[key][CELL_DENSITIES])
-                for key in keys
-                if key[0] in of_control and key not in rejected
-            ),
-            config.senescence_percentile,
-        )
-        thresholds |= dict.fromkeys(keys, chosen)
+    for keys, total in pool_by_acquisition(plate, counted, kept):
+        thresholds |= dict.fromkeys(keys, total.percentile(config.senescence_percentile))
     return thresholds
-
-
-def find_senescence_threshold(controls: Iterable[DensityHistogram], percent: float) -> float:
-    """Find the density that at most ``100 - percent`` percent of the control wells' cells reach; NaN if there are none.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> find_senescence_threshold([DensityHistogram.of(np.arange(100) / 1000)], 95)
-    0.095
-    """
-    return DensityHistogram.total(controls).percentile(percent)
 
 
 def describe_cells(row: Mapping[str, Any], *, threshold: float) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def find_controls(plate: Plate, selection: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def find_control_paths(plate: Plate, selection: Sequence[str]) -> frozenset[str]:
+    """Paths of the wells that a selection speaks of; see :func:`find_controls`."""
+    names = find_controls(plate, selection)
+    return frozenset(well.path for well in plate.wells if well.name in names)
+
+
 def _fitting(wells: Iterable[Well], item: str) -> list[str]:
     layer, equals, value = (part.strip() for part in item.partition("="))
     if equals:

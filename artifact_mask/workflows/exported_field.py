@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from artifact_mask.config import ExportFormat
 from artifact_mask.engine.retry import retry
 from artifact_mask.errors import ArtmaskError, ImageError
-from artifact_mask.io.exported_files import as_objects, encode_regions, encode_tiff, field_stem, label_name, plane_name
+from artifact_mask.io.exported_files import as_objects, encode_regions, encode_tiff, field_stem, label_name
 from artifact_mask.io.files import StagedFiles
+from artifact_mask.io.harmony_index_writer import image_name
 from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
 from artifact_mask.io.label_images import read_label_image
 from artifact_mask.io.ome_tiff import ImageDescription, encode_ome_tiff
@@ -80,7 +82,8 @@ class FieldExport:
     def names(self, well: Well, field: Field, *, t: int, z: int) -> dict[str | None, str]:
         """Names of a plane's files by the name of the channel, that of the labels by None."""
         of_channels: dict[str | None, str] = {
-            channel.name: plane_name(well, field, channel.channel_id, t=t, z=z) for channel in self.acquisition.channels
+            channel.name: image_name(well, field.field_id, channel.channel_id, t=t, z=z)
+            for channel in self.acquisition.channels
         }
         return of_channels | {None: f"{label_name(well, field, self.label, t=t, z=z)}.tiff"}
 
@@ -144,7 +147,7 @@ def _read_planes(
 ) -> Iterator[tuple[PlaneIndex, NDArray[np.uint16] | NDArray[np.float32]]]:
     """Planes in the order of time, channel and depth, by their index among those that are exported."""
     t_size, _, z_size = task.acquisition.shape[:3]
-    for t, (place, c), z in ((t, c, z) for t in range(t_size) for c in enumerate(task.channels) for z in range(z_size)):
+    for t, (place, c), z in product(range(t_size), enumerate(task.channels), range(z_size)):
         stored = task.flat_fields.get(c)
         flat_field = load_flat_field(task.source, stored) if stored else None
         pixels = retry(partial(read_corrected_plane, folder, task.whole, (t, c, z), flat_field))

@@ -16,7 +16,6 @@ from artifact_mask.kernels.retrospective import (
     Estimate,
     estimate_shading,
     fit_shading,
-    mean_of,
     reduce_to_blocks,
 )
 from artifact_mask.location import LocalPath
@@ -76,7 +75,7 @@ def find_flat_field(
             )
         return None if polynomial is None else FoundFlatField(evaluate_polynomial(polynomial, shape), described)
     if config.method == "reference":
-        mean = mean_of(_read_reference(file, shape) for file in config.reference)
+        mean = np.mean([_read_reference(file, shape) for file in config.reference], axis=0)
         shading = fit_shading(reduce_to_blocks(mean)[np.newaxis], _REFERENCE_DEGREE)
         return FoundFlatField(shading.evaluate(shape), described | {"n_images": len(config.reference)})
     blocks = np.stack([b for b in sampled if np.isfinite(b).all()]) if sampled else np.empty((0, 1, 1), np.float32)

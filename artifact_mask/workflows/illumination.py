@@ -1,10 +1,10 @@
 """`artmask illumination`: the flat field of each channel, stored in the plate; no image is changed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,14 @@ from artifact_mask.workflows.sampled_fields import (
     SampledFields,
     bind_sampling,
     choose_channels,
-    group_by_acquisition,
 )
 from artifact_mask.workflows.unit import naming_a_full_disk
 
 STAGE = "illumination"
 
 _FIELDS_PER_UNIT = 4
+
+Result = TypeVar("Result")
 
 
 def estimate_illumination(config: IlluminationConfig, progress: Progress | None = None) -> Summary:
@@ -117,26 +118,21 @@ class _Estimation:
     def works(self, plates: Sequence[Location]) -> Iterator[Work[SampledFields]]:
         """Units of the chosen fields of each plate."""
         for number, root in enumerate(plates, start=1):
-            units: list[Work[SampledFields]] = []
-            self.attempt(root, lambda root=root, units=units: units.extend(self._begin(root)))
+            units = self.attempt(root, partial(self._begin, root)) or []
             self._progress.expect(sum(len(work.unit.fields) for work in units), len(plates) - number)
             yield from units
 
     def _begin(self, root: Location) -> list[Work[SampledFields]]:
         plate = read_plate(root).plate
         channels = choose_channels(plate, self._config.channels)
-        keys = [
-            keys[i]
-            for number in channels
-            for keys in [plate.acquisitions[number].field_keys]
-            for i in spread_evenly(len(keys), self._config.fields)
-        ]
+        all_keys = [plate.acquisitions[number].field_keys for number in channels]
+        chosen = [[keys[i] for i in spread_evenly(len(keys), self._config.fields)] for keys in all_keys]
         name = f"{STAGE}-{digest_of(str(root), time.time_ns())}"
-        self._open[name] = _Open(root, channels, len(keys))
+        self._open[name] = _Open(root, channels, sum(map(len, chosen)))
         return [
             Work(unit, partial(bind_sampling, root, plate, channels), name)
-            for of_acquisition in group_by_acquisition(plate, keys).values()
-            for unit in plan_units(of_acquisition, fields_per_unit=_FIELDS_PER_UNIT)
+            for keys in chosen
+            for unit in plan_units(keys, fields_per_unit=_FIELDS_PER_UNIT)
         ]
 
     def settle(self, outcome: Outcome[SampledFields]) -> None:
@@ -151,15 +147,16 @@ class _Estimation:
             del self._open[outcome.work.name]
             self.attempt(plate.root, partial(self.finish, plate.root, plate.blocks))
 
-    def attempt(self, root: Location, work: "partial[None] | Any") -> None:
-        """Work on a plate; if there are others, an error is no reason to stop."""
+    def attempt(self, root: Location, work: Callable[[], Result]) -> Result | None:
+        """Work on a plate; if there are others, an error is no reason to stop: then there is no result."""
         try:
-            work()
+            return work()
         except ArtmaskError as error:
             if self._only or isinstance(error, StorageError):
                 raise
             self.refused[str(root)] = str(error)
             self._progress.note(f"Left out: {root}: {error}")
+            return None
 
     def finish(self, root: Location, blocks: Mapping[FieldKey, NDArray[np.float32]]) -> None:
         """Store the flat fields of a plate, beside those that it has of other channels."""

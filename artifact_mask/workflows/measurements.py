@@ -1,7 +1,7 @@
 """From what `run` and `cells` counted in each field to figures: thresholds first, then stain and artifacts."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from artifact_mask.config import RunConfig
 from artifact_mask.engine.journal import FieldRecord
 from artifact_mask.kernels.field_measurements import PlaneCounts
 from artifact_mask.kernels.staining import DensityHistogram, choose_threshold
-from artifact_mask.metadata import FieldKey, Plate
-from artifact_mask.workflows.controls import find_controls
+from artifact_mask.metadata import OD_STEP, FieldKey, Plate
+from artifact_mask.workflows.controls import find_control_paths
 
 OUTSIDE, INSIDE, ARTIFACT_PX = "density_counts", "artifact_density_counts", "artifact_px"
 """Keys of a record's counts, which are no columns."""
@@ -60,23 +60,43 @@ def choose_stain_thresholds(
         return dict.fromkeys(counted, method)
     if method != "controls" and config.stain_scope == "field":
         return {key: choose_threshold(DensityHistogram.unpack(row[OUTSIDE]), method) for key, row in counted.items()}
+    rejected = find_rejected(records, config)
+    controls = find_control_paths(plate, config.negative_controls) if method == "controls" else None
+    kept = {key for key in counted if key not in rejected and (controls is None or key[0] in controls)}
     thresholds: dict[FieldKey, float] = {}
-    controls = find_controls(plate, config.negative_controls) if method == "controls" else frozenset()
-    of_control = {well.path for well in plate.wells if well.name in controls}
-    for acquisition in plate.acquisitions:
-        keys = [key for key in acquisition.field_keys if key in counted]
-        total = DensityHistogram.total(
-            DensityHistogram.unpack(counted[key][OUTSIDE])
-            for key in keys
-            if not why_rejected(counted[key], config) and (method != "controls" or key[0] in of_control)
-        )
+    for keys, total in pool_by_acquisition(plate, {key: row[OUTSIDE] for key, row in counted.items()}, kept):
         chosen = (
-            max(total.percentile(config.control_percentile), 0.0)
+            # What reaches no step at all would be everything.
+            max(total.percentile(config.control_percentile), OD_STEP)
             if method == "controls"
             else choose_threshold(total, method)
         )
         thresholds |= dict.fromkeys(keys, chosen)
     return thresholds
+
+
+def pool_by_acquisition(
+    plate: Plate, packed: Mapping[FieldKey, list[int]], kept: Container[FieldKey]
+) -> Iterator[tuple[list[FieldKey], DensityHistogram]]:
+    """Pool the histograms of some fields of each acquisition.
+
+    Parameters
+    ----------
+    plate
+        Its content.
+    packed
+        Histograms by field.
+    kept
+        Fields whose histograms are pooled.
+
+    Yields
+    ------
+    tuple[list[FieldKey], DensityHistogram]
+        All fields of an acquisition that have a histogram, and what is pooled.
+    """
+    for acquisition in plate.acquisitions:
+        keys = [key for key in acquisition.field_keys if key in packed]
+        yield keys, DensityHistogram.total(DensityHistogram.unpack(packed[key]) for key in keys if key in kept)
 
 
 def why_rejected(row: Counts, config: RunConfig) -> str:

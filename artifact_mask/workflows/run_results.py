@@ -71,6 +71,8 @@ def read_run(root: Location, stored: StoredPlate) -> RunResults:
     found = stored_flat_fields(root, stored.ingest_digest, config.illumination)
     flat_fields = {number: found[number, c] for number, c in channels.items() if (number, c) in found}
     used = [value for name, value in settings.items() if name.partition(" of acquisition")[0] == "flat_field"]
-    if sorted(str(value[2]) for value in used if value) != sorted(one.digest for one in flat_fields.values()):
+    if sorted(StoredFlatField(*value).digest for value in used if value) != sorted(
+        one.digest for one in flat_fields.values()
+    ):
         raise PlateError(f"The flat field of {root} has changed since `artmask run`. Run that again first.")
     return RunResults(journal.digest, config, journal.read(), channels, flat_fields)

@@ -14,7 +14,7 @@ from artifact_mask.io.ome_zarr import open_level, read_missing_planes
 from artifact_mask.kernels.pyramid import pyramid_shapes
 from artifact_mask.kernels.retrospective import FOREGROUND_QUANTILE, GRID, reduce_to_blocks
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, FieldKey, Plate
+from artifact_mask.metadata import Acquisition, Plate
 
 _LEAST_BLOCK_PX = 6
 """Side of a block, at least, in the level of the pyramid that is read."""
@@ -46,14 +46,6 @@ def choose_channels(plate: Plate, names: Sequence[str]) -> Channels:
         for number, acquisition in enumerate(plate.acquisitions)
     }
     return {number: channels for number, channels in chosen.items() if channels}
-
-
-def group_by_acquisition(plate: Plate, keys: Sequence[FieldKey]) -> dict[int, list[FieldKey]]:
-    """Keys of fields by the number of their acquisition."""
-    found: dict[int, list[FieldKey]] = {}
-    for key in keys:
-        found.setdefault(plate.acquisition_of[key], []).append(key)
-    return found
 
 
 def bind_sampling(root: Location, plate: Plate, channels: Channels, unit: Unit) -> "partial[SampledFields]":

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Container, Iterable, Mapping
-from itertools import chain
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -59,7 +58,7 @@ def read_outcomes(root: Location, plate: Plate, ingest_digest: str, *, besides: 
             continue
         if stage in AFTER_RUN and (run is None or settings.get("run") != run.digest):
             continue
-        unreached = dict.fromkeys(chain.from_iterable(a.field_keys for a in plate.acquisitions), FieldRecord({}, {}))
+        unreached = dict.fromkeys(plate.acquisition_of, FieldRecord({}, {}))
         outcomes[stage] = Outcome(unreached | journal.read(), _parse_config(stage, read_config(root, stage)))
     return outcomes
 
