@@ -1,14 +1,19 @@
 """What every configuration is: immutable, checked, and the same from the command line, a YAML file and Python."""
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from artifact_mask.errors import ConfigError
+from artifact_mask.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config", bound="Frozen")
+
+_BRANCH = re.compile(r"[a-z-]+\[.*\]|constrained-[a-z]+")
+"""How pydantic names one of the types that a value may have."""
 
 
 class Frozen(BaseModel):
@@ -38,8 +43,7 @@ def load_config(kind: type[Config], file: Path | None, given: dict[str, Any]) ->
     try:
         return kind.model_validate(_merge(values, given))
     except ValidationError as error:
-        problems = [f"  {'.'.join(str(part) for part in e['loc'])}: {_explain(e, kind)}" for e in error.errors()]
-        raise ConfigError("\n".join(["The configuration is wrong:", *problems])) from error
+        raise ConfigError("\n".join(["The configuration is wrong:", *_list_problems(error, kind)])) from error
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -66,8 +70,35 @@ def _merge(values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _list_problems(error: ValidationError, kind: type[Frozen]) -> Iterator[str]:
+    """Say what is wrong with each key, in a line; a value that may be of several kinds is wrong for each of them."""
+    of_key: dict[str, list[str]] = {}
+    for one in error.errors():
+        # Names of types, which pydantic puts between, say nothing to users.
+        path = ".".join(str(part) for part in one["loc"] if _BRANCH.fullmatch(str(part)) is None)
+        of_key.setdefault(path, []).append(_explain(one, kind))
+    for path, problems in of_key.items():
+        # Who misspelt a word meant none of the other kinds.
+        likely = [problem for problem in problems if "Did you mean" in problem] or problems
+        yield f"  {path}: {'; or: '.join(likely)}" if path else f"  {'; '.join(likely)}"
+
+
 def _explain(error: Any, kind: type[Frozen]) -> str:
+    if error["type"] == "literal_error":
+        valid = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        near = did_you_mean(error["input"], valid)
+        return f"{error['msg']}, found {error['input']!r}{near and '.'}{near}"
     if error["type"] != "extra_forbidden":
-        return str(error["msg"])
-    known = ", ".join(kind.model_fields) if len(error["loc"]) == 1 else "see `artmask --help`"
-    return f"there is no such key; known are: {known}"
+        return str(error["msg"]).removeprefix("Value error, ")
+    *path, key = error["loc"]
+    known = list(_model_at(kind, path).model_fields)
+    return f"there is no such key.{did_you_mean(key, known)} Known are: {', '.join(known)}"
+
+
+def _model_at(kind: type[Frozen], path: Sequence[str | int]) -> type[Frozen]:
+    """Find the model of a nested key."""
+    for name in path:
+        field = kind.model_fields.get(str(name))
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Frozen):
+            kind = field.annotation
+    return kind

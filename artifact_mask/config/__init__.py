@@ -15,6 +15,7 @@ from artifact_mask.config.labelling import (
     Weight,
 )
 from artifact_mask.config.places import Names, Places
+from artifact_mask.config.report import ReportConfig
 from artifact_mask.config.review import CorrectConfig, EvaluateConfig, VerifyConfig
 from artifact_mask.config.run import Density, IlluminationUse, RunConfig, ShippedUNet, StainMethod
 from artifact_mask.config.simulate import SimulateConfig
@@ -28,6 +29,7 @@ from artifact_mask.config.training import (
     TrainUNetConfig,
     UNetPreset,
 )
+from artifact_mask.config.view import ViewConfig
 
 __all__ = [
     "CLUSTER_KINDS",
@@ -51,6 +53,7 @@ __all__ = [
     "Places",
     "Precision",
     "Refinement",
+    "ReportConfig",
     "ResNetName",
     "ResNetStage",
     "RunConfig",
@@ -63,5 +66,6 @@ __all__ = [
     "TrainUNetConfig",
     "UNetPreset",
     "VerifyConfig",
+    "ViewConfig",
     "Weight",
 ]

@@ -1,7 +1,6 @@
 """Which Dask cluster does the work."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from artifact_mask.errors import did_you_mean
 from artifact_mask.frozen import Frozen
 
 CLUSTER_KINDS = ("local", "cuda", "slurm", "pbs", "sge", "lsf", "ssh", "kubernetes")
@@ -54,10 +54,9 @@ class ClusterConfig(Frozen):
         if kind.startswith(("tcp://", "tls://")):
             _check_address(kind)
             return kind
-        near = get_close_matches(kind, CLUSTER_KINDS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"there is no cluster {kind!r}; {hint}Known are {', '.join(CLUSTER_KINDS)} and tcp://HOST:PORT"
+            f"there is no cluster {kind!r}.{did_you_mean(kind, CLUSTER_KINDS)} "
+            f"Known are {', '.join(CLUSTER_KINDS)} and tcp://HOST:PORT"
         )
 
     @field_validator("options")

@@ -2,10 +2,9 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any
 
 import dask
@@ -33,7 +32,7 @@ from artifact_mask.engine.machine import (
 from artifact_mask.engine.placement import LimitThreads, require_version
 from artifact_mask.engine.security import TLS_OPTIONS, address_security
 from artifact_mask.engine.ssh import ssh_options, start_ssh
-from artifact_mask.errors import ArtmaskError, ClusterError, ConfigError
+from artifact_mask.errors import ArtmaskError, ClusterError, ConfigError, did_you_mean
 
 _SETTINGS = {
     **WORKER_SETTINGS,
@@ -86,6 +85,7 @@ def start_cluster(config: ClusterConfig, *, use_gpus: bool = True) -> Iterator[C
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_SETTINGS))
         try:
+            check_options(config.kind, options, known_options(config.kind, use_gpus=use_gpus))
             if "://" in config.kind:
                 client = _connect(config, options, stack, timeout_s=wait_s)
             else:
@@ -105,7 +105,6 @@ def start_cluster(config: ClusterConfig, *, use_gpus: bool = True) -> Iterator[C
 
 
 def _connect(config: ClusterConfig, options: dict[str, Any], stack: ExitStack, *, timeout_s: float) -> Client:
-    _check_options(config.kind, options, set(TLS_OPTIONS))
     security = address_security(config.kind, options, insecure=config.insecure)
     client: Client = stack.enter_context(Client(config.kind, security=security, timeout=timeout_s))
     if config.threads_per_worker is not None:
@@ -125,16 +124,12 @@ def _start(config: ClusterConfig, options: dict[str, Any], stack: ExitStack, *, 
         case "cuda" if use_gpus:
             return _start_cuda(config, options, stack)
         case "local" | "cuda":
-            _check_options(config.kind, options, {"memory_limit", "local_directory"})
             return _start_local(config, options, stack, use_gpus=use_gpus)
         case "ssh":
-            _check_options(config.kind, options, ssh_options())
             return start_ssh(config, options, stack)
         case "kubernetes":
-            _check_options(config.kind, options, kubernetes_options())
             return start_kubernetes(config, options, stack)
-        case batch:
-            _check_options(batch, options, batch_options(batch))
+        case _:
             cluster = open_batch(config, options, stack)
             assert config.workers is not None
             # Between equal numbers, too: adapting submits another job for one that reached its time.
@@ -164,7 +159,6 @@ def _start_local(config: ClusterConfig, options: dict[str, Any], stack: ExitStac
 
 def _start_cuda(config: ClusterConfig, options: dict[str, Any], stack: ExitStack) -> Cluster:
     cuda_class = required("dask_cuda", "cuda").LocalCUDACluster
-    _check_options(config.kind, options, cuda_options(cuda_class))
     machine = this_machine()
     part = share(machine, config.workers, config.threads_per_worker)
     if part.workers > len(machine.gpus):
@@ -274,8 +268,39 @@ def _scale(cluster: SpecCluster, at_first: int, at_most: int | None) -> SpecClus
     return cluster
 
 
-def _check_options(kind: str, options: dict[str, Any], known: set[str]) -> None:
+def known_options(kind: str, *, use_gpus: bool) -> set[str]:
+    """Return the options that a kind of cluster has, beside ``wait_s``.
+
+    Raises
+    ------
+    ConfigError
+        If a package is missing that it needs.
+    """
+    match kind:
+        case "cuda" if use_gpus:
+            return cuda_options(required("dask_cuda", "cuda").LocalCUDACluster)
+        case "local" | "cuda":
+            return {"memory_limit", "local_directory"}
+        case "ssh":
+            return ssh_options()
+        case "kubernetes":
+            return kubernetes_options()
+        case address if "://" in address:
+            return set(TLS_OPTIONS)
+        case batch:
+            return batch_options(batch)
+
+
+def check_options(kind: str, options: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options that a kind of cluster does not have.
+
+    Raises
+    ------
+    ConfigError
+        If there is one; the message names the nearest that it has.
+    """
+    known = known | {"wait_s"}
     for name in sorted(options.keys() - known):
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"{kind} has no option {name!r}; {hint}Known are {', '.join(sorted(known | {'wait_s'}))}.")
+        raise ConfigError(
+            f"{kind} has no option {name!r}.{did_you_mean(name, known)} Known are {', '.join(sorted(known))}."
+        )

@@ -133,10 +133,8 @@ class Journal:
         """
         state = self.folder.parent / "state.json"
         before = _read_json(state)
-        changes = None
+        changes = self.changes(settings)
         if before.get("digest") != self.digest:
-            if before:
-                changes = list(_differences(before.get("settings", {}), json.loads(_to_json(settings))))
             _remove_tree(self.folder.parent)
             # Last, so that what is there when it names a digest was recorded since.
             document = {"digest": self.digest, "settings": settings, "config": config}
@@ -144,6 +142,13 @@ class Journal:
         elif before["config"] != json.loads(_to_json(config)):
             write_atomically(state, _to_json(before | {"config": config}))
         return changes
+
+    def changes(self, settings: Mapping[str, Any]) -> list[str] | None:
+        """Each setting that has changed since the stage was begun; None if none has, or it never was."""
+        before = _read_json(self.folder.parent / "state.json")
+        if not before or before.get("digest") == self.digest:
+            return None
+        return list(_differences(before.get("settings", {}), json.loads(_to_json(settings))))
 
     def stage_files(self) -> StagedFiles:
         """Begin to write files of the plate; nobody can publish them once another run has taken over."""
@@ -160,20 +165,8 @@ class Journal:
             publish([files])
 
     def read(self) -> dict[FieldKey, FieldRecord]:
-        """Read the records of all fields, finished or failed.
-
-        Notes
-        -----
-        Of several, that of the latest run is taken; within a run, success outdoes failure: the failed one is of a task
-        that was thought dead and computed again.
-        """
-        found: dict[FieldKey, FieldRecord] = {}
-        origin: dict[FieldKey, UnitRecord] = {}
-        for unit in self.read_units():
-            for key, record in unit.fields.items():
-                if key not in found or _rank(origin[key], found[key]) < _rank(unit, record):
-                    found[key], origin[key] = record, unit
-        return found
+        """Read the records of all fields, finished or failed; of several the one that :func:`settle` takes."""
+        return settle(self.read_units())
 
     def read_units(self) -> Iterator[UnitRecord]:
         """Read the records as they were written, in no order; a torn one is as good as none."""
@@ -195,6 +188,23 @@ class Journal:
 
         remaining = (replace(u, fields=tuple(f for f in u.fields if not is_done((u.well, f)))) for u in units)
         return [unit for unit in remaining if unit.fields]
+
+
+def settle(units: Iterable[UnitRecord]) -> dict[FieldKey, FieldRecord]:
+    """Take one record for each field.
+
+    Notes
+    -----
+    Of several, that of the latest run is taken; within a run, success outdoes failure: the failed one is of a task
+    that was thought dead and computed again.
+    """
+    found: dict[FieldKey, FieldRecord] = {}
+    origin: dict[FieldKey, UnitRecord] = {}
+    for unit in units:
+        for key, record in unit.fields.items():
+            if key not in found or _rank(origin[key], found[key]) < _rank(unit, record):
+                found[key], origin[key] = record, unit
+    return found
 
 
 @contextmanager

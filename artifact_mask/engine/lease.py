@@ -155,14 +155,26 @@ def is_alive(folder: Location, holder: Holder, *, silence_s: float = SILENCE_S) 
     return False
 
 
+def require_no_holder(folder: Location, *, silence_s: float = SILENCE_S) -> Holder | None:
+    """Make sure that nobody is at work on a plate; who was the last, if anybody. Nothing is written.
+
+    Raises
+    ------
+    LeaseError
+        If another run is alive.
+    """
+    holder = read_holder(folder)
+    if holder is not None and is_alive(folder, holder, silence_s=silence_s):
+        raise LeaseError(
+            f"{folder.parent} is in use by another run: {holder}. Wait for it, or stop it; a run that died is "
+            f"noticed within {silence_s:.0f} s."
+        )
+    return holder
+
+
 def _take(folder: Location, stage: str, silence_s: float) -> Holder:
     while True:
-        holder = read_holder(folder)
-        if holder is not None and is_alive(folder, holder, silence_s=silence_s):
-            raise LeaseError(
-                f"{folder.parent} is in use by another run: {holder}. Wait for it, or stop it; a run that died is "
-                f"noticed within {silence_s:.0f} s."
-            )
+        holder = require_no_holder(folder, silence_s=silence_s)
         me = _me((holder.epoch if holder else 0) + 1, stage)
         try:
             _create(folder, me)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.errors import ImageError, PlateError, did_you_mean
 from artifact_mask.io.ome_zarr import find_array
 from artifact_mask.io.zarr_group import read_group
 from artifact_mask.location import Location
@@ -58,7 +58,10 @@ def read_label_image(folder: Location, name: str, tz: tuple[int, int]) -> NDArra
     place = folder / "labels" / name
     group = read_group(place)
     if group is None:
-        raise PlateError(f"there is no label image {name!r}; found {', '.join(list_labels(folder)) or 'none'}")
+        known = list_labels(folder)
+        raise PlateError(
+            f"there is no label image {name!r}; found {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
+        )
     try:
         multiscale = group.ome["multiscales"][0]
         axes = [axis["name"] if isinstance(axis, dict) else axis for axis in multiscale["axes"]]

@@ -4,20 +4,14 @@ import base64
 import hashlib
 import html
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import imagecodecs
-import numpy as np
-from numpy.typing import NDArray
-
 from artifact_mask.io.files import write_atomically
 from artifact_mask.io.label_list import Box
-
-JPEG_QUALITY = 85
+from artifact_mask.io.page import fill_page, join_scripts, json_text, read_part, script_source
 
 _PAGE = files("artifact_mask.io") / "label_sheet_page"
 _SCRIPTS = ("table.js", "labels.js", "view.js", "overview.js", "main.js")
@@ -50,11 +44,6 @@ class SheetField:
     picture: bytes
     thumbnail: bytes
     boxes: tuple[Box, ...] = ()
-
-
-def encode_jpeg(grey: NDArray[np.uint8]) -> bytes:
-    """Encode an image ``(y, x)`` uint8 as a JPEG file."""
-    return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(grey), level=JPEG_QUALITY))
 
 
 def save_label_sheet(path: Path, fields: Sequence[SheetField]) -> None:
@@ -95,14 +84,12 @@ def save_label_sheet(path: Path, fields: Sequence[SheetField]) -> None:
         "name": path.stem,
         "fields": listed,
     }
-    script = "\n".join(_part(name) for name in _SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    script = join_scripts(_PAGE, _SCRIPTS)
     page = {
         "title": html.escape(path.stem),
-        "policy": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "style": _part("style.css"),
-        # Text of any kind stays text: no tag can begin in it.
-        "sheet": json.dumps(sheet).replace("<", "\\u003c"),
+        "policy": script_source(script),
+        "style": read_part(_PAGE, "style.css"),
+        "sheet": json_text(sheet),
         "pictures": "\n".join(
             f'<script type="text/plain" id="{kind}-{number}">{base64.b64encode(content).decode()}</script>'
             for number, field in enumerate(fields)
@@ -110,8 +97,4 @@ def save_label_sheet(path: Path, fields: Sequence[SheetField]) -> None:
         ),
         "script": script,
     }
-    write_atomically(path, re.sub(r"\{\{(\w+)\}\}", lambda found: page[found[1]], _part("page.html")).encode())
-
-
-def _part(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
+    write_atomically(path, fill_page(_PAGE, page))

@@ -207,8 +207,10 @@ def read_missing_planes(folder: Location) -> dict[PlaneIndex, str]:
     return missing
 
 
-def read_image_plane(folder: Location, acquisition: Acquisition, index: PlaneIndex) -> NDArray[np.uint16]:
-    """Read one plane ``(y, x)`` of a field's image at full resolution.
+def read_image_plane(
+    folder: Location, acquisition: Acquisition, index: PlaneIndex, level: int = 0
+) -> NDArray[np.uint16]:
+    """Read one plane ``(y, x)`` of a field's image at a level of its pyramid.
 
     Raises
     ------
@@ -220,14 +222,61 @@ def read_image_plane(folder: Location, acquisition: Acquisition, index: PlaneInd
     An image that is laid out as :func:`write_field` does it is read without zarr-python, whose machinery takes longer
     than reading and decompressing.
     """
-    for layout in LAYOUTS.values():
-        chunk = layout.chunk_shape(acquisition.shape[-2:])
-        plane = read_plane(
-            folder / "0", acquisition.shape, index, chunk, _INTENSITIES.axes, _INTENSITIES.codec, layout=layout
-        )
+    plane = _read_own_plane(folder, acquisition.shape, index, level, _INTENSITIES)
+    return np.asarray(open_level(folder, level)[index]) if plane is None else plane
+
+
+def read_label_plane(
+    folder: Location, acquisition: Acquisition, name: str, tz: tuple[int, int], level: int = 0
+) -> NDArray[np.int32] | None:
+    """Read one plane ``(y, x)`` of a label image that :func:`write_labels` wrote; None where there is no such one.
+
+    Raises
+    ------
+    PlateError
+        If it is damaged.
+    """
+    t, _, *space = acquisition.shape
+    return _read_own_plane(folder / "labels" / name, (t, *space), tz, level, _LABELS)
+
+
+def read_masked_plane(
+    folder: Location, acquisition: Acquisition, tz: tuple[int, int], level: int = 0
+) -> NDArray[np.uint16] | NDArray[np.float32] | None:
+    """Read one plane ``(y, x)`` of a field's masked image; None where :func:`write_masked` wrote none.
+
+    Raises
+    ------
+    PlateError
+        If it is damaged.
+    """
+    t, _, *space = acquisition.shape
+    for kind in (_INTENSITIES, _REALS):
+        plane = _read_own_plane(folder / "masked", (t, 1, *space), (tz[0], 0, tz[1]), level, kind)
         if plane is not None:
             return plane
-    return np.asarray(open_level(folder)[index])
+    return None
+
+
+def read_masking(folder: Location) -> tuple[Masking, str] | None:
+    """How the masked image of a field was made, and the name of its channel; None where there is none."""
+    group = read_group(folder / "masked")
+    if group is None or not group.artmask:
+        return None
+    return Masking(**group.artmask), str(group.ome["omero"]["channels"][0]["label"])
+
+
+def _read_own_plane(
+    folder: Location, shape: Sequence[int], index: Sequence[int], level: int, kind: "_Kind"
+) -> NDArray[Any] | None:
+    """Read a plane of an image that :func:`_write_levels` made of this shape and kind; None if it is another one."""
+    level_shape = pyramid_shapes((shape[-2], shape[-1]))[level]
+    for layout in LAYOUTS.values():
+        chunk, of_all = layout.chunk_shape(level_shape), (*shape[:-2], *level_shape)
+        plane = read_plane(folder / str(level), of_all, index, chunk, kind.axes, kind.codec, layout=layout)
+        if plane is not None:
+            return plane
+    return None
 
 
 def open_level(folder: Location, level: int = 0) -> "zarr.Array[Any]":

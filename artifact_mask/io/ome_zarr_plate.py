@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from artifact_mask.errors import PlateError
+from artifact_mask.errors import PlateError, did_you_mean
 from artifact_mask.io.campaign_file import CAMPAIGN_FILE, list_plates
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.layout import LAYOUTS, Layout
 from artifact_mask.io.zarr_group import dump, read_group, write_group
-from artifact_mask.location import Location, require_reachable
+from artifact_mask.location import Location, list_folders, require_reachable
 from artifact_mask.metadata import Acquisition, Channel, Field, NgffVersion, Plate, Well, row_name, seconds_since_1970
 
 _READ_THREADS = 8
@@ -50,7 +50,7 @@ def create_plate(
         If the store is there in another version of NGFF.
     """
     layout, models = LAYOUTS[ngff], LAYOUTS[ngff].models
-    _require_version(root, layout)
+    require_version(root, ngff)
     rows = sorted({well.row for well in plate.wells})
     columns = sorted({well.column for well in plate.wells})
     definition = models.PlateDef(
@@ -95,7 +95,15 @@ def create_plate(
         write_group(files, root / well.path, layout, ome, {"artmask": of_well}, stamped=False)
 
 
-def _require_version(root: Location, layout: Layout) -> None:
+def require_version(root: Location, ngff: NgffVersion) -> None:
+    """Make sure that a store is of a version of NGFF, if it is there.
+
+    Raises
+    ------
+    PlateError
+        If it is of another.
+    """
+    layout = LAYOUTS[ngff]
     for other in LAYOUTS.values():
         if other is not layout and any((root / name).exists() for name in {other.attributes_file, other.group_file}):
             raise PlateError(
@@ -126,7 +134,8 @@ def read_plate(root: Location) -> StoredPlate:
     """
     group = read_group(root)
     if not group and not root.is_dir():
-        raise PlateError(f"{root} does not exist. Give a plate that `artmask ingest` wrote.")
+        near = did_you_mean(root.name, list_folders(root.parent))
+        raise PlateError(f"{root} does not exist.{near} Give a plate that `artmask ingest` wrote.")
     if not group or not group.artmask or "plate" not in group.ome:
         raise PlateError(f"{root} is not a plate that artmask wrote. Run `artmask ingest EXPORT {root.name}` first.")
     description, paths = group.artmask, [entry["path"] for entry in group.ome["plate"]["wells"]]
@@ -204,7 +213,8 @@ def find_plates(places: Iterable[Location]) -> dict[Location, int]:
             raise PlateError(
                 f"{place} is neither a plate that artmask wrote nor a folder of such plates (*.zarr)."
                 if place.exists()
-                else f"{place} does not exist. Give a plate that `artmask ingest` wrote, or a folder of such plates."
+                else f"{place} does not exist.{did_you_mean(place.name, list_folders(place.parent))} Give a plate that "
+                "`artmask ingest` wrote, or a folder of such plates."
             )
         twice = [str(plate) for plate in plates if plate in found]
         if twice:

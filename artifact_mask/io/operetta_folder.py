@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact_mask.errors import ExportError, ImageError
+from artifact_mask.errors import ExportError, ImageError, did_you_mean
 from artifact_mask.io.harmony_index import IndexHead, read_head
-from artifact_mask.location import Location
+from artifact_mask.location import Location, list_folders
 from artifact_mask.metadata import seconds_since_1970
 
 INDEX_NAMES = ("Index.idx.xml", "Index.ref.xml", "Index.xml", "ImageIndex.ColumbusIDX.xml")
@@ -96,7 +96,8 @@ def find_measurements(place: Location) -> tuple[list[Found], dict[str, str]]:
             f"{place} is not a Harmony export: it holds neither an index ({', '.join(INDEX_NAMES)}) nor TIFFs named "
             "like r02c03f01p01-ch1sk1fk1fl1.tiff. Give the folder that holds Images/, or one above it."
             if place.exists()
-            else f"{place} does not exist. Give the folder that Harmony exported (it holds Images/Index.idx.xml)."
+            else f"{place} does not exist.{did_you_mean(place.name, list_folders(place.parent))} Give the folder that "
+            "Harmony exported (it holds Images/Index.idx.xml)."
         )
     return found, problems
 

@@ -5,12 +5,12 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from artifact_mask.config import ResNetName, ResNetStage, ShippedUNet, UNetPreset
-from artifact_mask.errors import ModelError
+from artifact_mask.errors import ModelError, did_you_mean
 from artifact_mask.frozen import Frozen
 from artifact_mask.kernels.illumination import CONTRAST_UNIT
 from artifact_mask.kernels.labels import Cut
@@ -312,7 +312,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: str | Path, error: OSError) -> ModelError:
+    known = [*get_args(ShippedUNet), *(file.name for file in Path(path).parent.glob("*.safetensors"))]
     return ModelError(
-        f"Cannot read the model {path} ({error.strerror or error}); expected a .safetensors file. "
-        "Check the path, or name no model to use the one that artmask ships."
+        f"Cannot read the model {path} ({error.strerror or error}); expected a .safetensors file."
+        f"{did_you_mean(Path(path).name, known)} Check the path, or name no model to use the one that artmask ships."
     )

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from artifact_mask.errors import ArtmaskError, ClusterError, StorageError
 from artifact_mask.io.files import StagedFiles, publish, remove_others
 from artifact_mask.io.tables import write_tables
 from artifact_mask.location import Location
-from artifact_mask.metadata import FieldKey, NgffVersion
+from artifact_mask.metadata import FieldKey, NgffVersion, Plate
 from artifact_mask.workflows.progress import FieldFailure, Progress, Summary
 from artifact_mask.workflows.tabulate import list_failures
 from artifact_mask.workflows.unit import Receipt, Row, naming_a_full_disk
@@ -57,6 +57,10 @@ class Stage(ABC):
     plate: Location
     ngff: NgffVersion
 
+    @abstractmethod
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+
     @property
     @abstractmethod
     def settings(self) -> Mapping[str, object]:
@@ -77,6 +81,10 @@ class Stage(ABC):
     @abstractmethod
     def tabulate(self, records: Mapping[FieldKey, FieldRecord]) -> dict[str, pd.DataFrame]:
         """Build the plate's tables, ``fields`` among them, from the records alone."""
+
+    def highlights(self) -> Mapping[str, str]:
+        """Name what a person would check before it is done, such as the channel."""
+        return {}
 
     @property
     def problems(self) -> Sequence[str]:
@@ -121,31 +129,39 @@ class PlannedStage:
     open: Callable[[], Stage]
 
 
-def process_campaign(
-    planned: Sequence[PlannedStage],
-    *,
-    config: Mapping[str, Any],
-    cluster: ClusterConfig,
-    progress: Progress,
-    model: Model | None = None,
-    use_gpus: bool = False,
-) -> Summary:
-    """Stream what is pending on some plates over a cluster: no barrier between plates, no plate stops another.
+@dataclass(frozen=True)
+class Workload:
+    """One stage of some plates, ready to be done, or to be told beforehand.
 
-    Parameters
+    Attributes
     ----------
+    stage
+        Its name.
     planned
         The plates, in order.
     config
         Stored with the records.
     cluster
         Where to do it. It is not started if there is nothing to do.
-    progress
-        Listener.
     model
         What tasks find on their worker.
     use_gpus
         Whether the work gains from them.
+    refused
+        Plates or exports that are left out already, and why.
+    """
+
+    stage: str
+    planned: Sequence[PlannedStage]
+    config: Mapping[str, Any]
+    cluster: ClusterConfig
+    model: Model | None = None
+    use_gpus: bool = False
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def process_campaign(workload: Workload, progress: Progress) -> Summary:
+    """Stream what is pending on some plates over a cluster: no barrier between plates, no plate stops another.
 
     Raises
     ------
@@ -155,13 +171,21 @@ def process_campaign(
         If nothing more can be done on any plate.
     """
     start = time.perf_counter()
-    campaign = Campaign(planned, config, progress)
+    known = [planned.n_fields for planned in workload.planned]
+    progress.begin(workload.stage, sum(n or 0 for n in known))
+    campaign = Campaign(workload.planned, workload.config, progress)
     with campaign:
         for outcome in stream_on_cluster(
-            campaign.works(), cluster=cluster, progress=progress, model=model, use_gpus=use_gpus
+            campaign.works(),
+            cluster=workload.cluster,
+            progress=progress,
+            model=workload.model,
+            use_gpus=workload.use_gpus,
         ):
             campaign.settle(outcome)
-    return replace(campaign.summary, seconds=time.perf_counter() - start)
+    summary = campaign.summary
+    refused = {**workload.refused, **summary.refused}
+    return replace(summary, refused=refused, seconds=time.perf_counter() - start)
 
 
 def stream_on_cluster(

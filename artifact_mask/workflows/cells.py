@@ -12,15 +12,15 @@ import pandas as pd
 from artifact_mask import __version__
 from artifact_mask.config import CellsConfig
 from artifact_mask.engine.journal import FieldRecord, Journal, Unit, digest_of
-from artifact_mask.errors import PlateError
+from artifact_mask.errors import PlateError, did_you_mean
 from artifact_mask.io.cell_tables import TABLE, CellPart, WellParts, write_cell_table
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.illumination_profiles import StoredFlatField
 from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates
 from artifact_mask.kernels.nuclei import NucleusSearch
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, FieldKey, NgffVersion
-from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.metadata import Acquisition, FieldKey, NgffVersion, Plate
+from artifact_mask.workflows.campaign import PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.cell_figures import choose_senescence_thresholds
 from artifact_mask.workflows.cell_unit import (
     STAGE,
@@ -69,15 +69,15 @@ def measure_cells(config: CellsConfig, progress: Progress | None = None) -> Summ
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
+    return process_campaign(prepare_cells(config, progress), progress)
+
+
+def prepare_cells(config: CellsConfig, progress: Progress) -> Workload:
+    """Make ready what :func:`measure_cells` does; nothing is written."""
     plates = find_plates(config.plates)
-    progress.begin(STAGE, 0)
-    return process_campaign(
-        # How many fields have such channels is known when the plate is opened.
-        [PlannedStage(root, None, partial(_open_stage, root, config, progress)) for root in plates],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-    )
+    # How many fields have such channels is known when the plate is opened.
+    planned = [PlannedStage(root, None, partial(_open_stage, root, config, progress)) for root in plates]
+    return Workload(STAGE, planned, config.model_dump(mode="json"), config.cluster)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ class CellsStage(Stage):
     parameters: Mapping[int, CellParameters]
     config: CellsConfig
 
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+        return self.stored.plate
+
     @property
     def settings(self) -> dict[str, object]:
         """What determines labels and figures."""
@@ -115,6 +119,15 @@ class CellsStage(Stage):
             f"{name} of acquisition {number}" if several else name: str(value)
             for number, parameters in self.parameters.items()
             for name, value in vars(parameters).items()
+        }
+
+    def highlights(self) -> Mapping[str, str]:
+        """Channels and label images."""
+        chosen = [(self.stored.plate.acquisitions[number], one) for number, one in self.parameters.items()]
+        nuclear = (a.channels[one.nuclear.index].name for a, one in chosen if one.nuclear)
+        return {
+            "nuclei": self.config.nuclei or ", ".join(dict.fromkeys(nuclear)) or "none",
+            "stain": ", ".join(dict.fromkeys(a.channels[one.stained.index].name for a, one in chosen)),
         }
 
     def units(self) -> list[Unit]:
@@ -228,10 +241,12 @@ def _open_stage(root: Location, config: CellsConfig, progress: Progress) -> Cell
     flat_fields = stored_flat_fields(root, stored.ingest_digest, results.config.illumination)
     parameters = dict(_choose(stored, config, results, flat_fields))
     if not parameters:
-        names = ", ".join(repr(c.name) for a in stored.plate.acquisitions for c in a.channels)
+        names = [channel.name for acquisition in stored.plate.acquisitions for channel in acquisition.channels]
+        near = did_you_mean(config.nuclear_channel, names) if config.nuclear_channel else ""
         raise PlateError(
-            f"{stored.plate.name} has no nuclear channel beside one that `artmask run` has masked. Name one of {names} "
-            "with --nuclear-channel, or bring label images of nuclei or cells (--nuclei NAME, --cells NAME)."
+            f"{stored.plate.name} has no nuclear channel beside one that `artmask run` has masked.{near} Name one of "
+            f"{', '.join(map(repr, names))} with --nuclear-channel, or bring label images of nuclei or cells "
+            "(--nuclei NAME, --cells NAME)."
         )
     _require_free_labels(root, stored, parameters)
     if config.senescence_threshold is None and not (config.negative_controls or results.config.negative_controls):

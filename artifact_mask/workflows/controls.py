@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
-from artifact_mask.errors import ConfigError
+from artifact_mask.errors import ConfigError, did_you_mean
 from artifact_mask.metadata import Plate, Well
 
 _WELL = re.compile(r"([A-Z]{1,2})0*(\d{1,2})", re.IGNORECASE)
@@ -80,7 +79,6 @@ def _hint(wells: Sequence[Well], item: str) -> str:
     layers = list(dict.fromkeys(name for well in wells for name in well.layout))
     values = list(dict.fromkeys(str(v) for well in wells for v in _layer(well, layer)))
     if not values:
-        return f"Its layout has {', '.join(layers) or 'no layers: name wells instead'}."
-    near = get_close_matches(value, values, n=1)
-    meant = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{meant}Values of {layer} are {', '.join(values[:8])}{' ...' if len(values) > 8 else ''}."
+        return f"Its layout has {', '.join(layers) or 'no layers: name wells instead'}.{did_you_mean(layer, layers)}"
+    listed = ", ".join(values[:8]) + (" ..." if len(values) > 8 else "")
+    return f"Values of {layer} are {listed}.{did_you_mean(value, values)}"

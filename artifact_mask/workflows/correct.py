@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from artifact_mask.config import CorrectConfig
 from artifact_mask.engine.journal import Journal, hold_plate
 from artifact_mask.engine.retry import retry
-from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.errors import ImageError, PlateError, did_you_mean
 from artifact_mask.io.editable_labels import (
     compare_label,
     read_coarse_label,
@@ -162,7 +162,10 @@ def _places(root: Location, plate: Plate, wells: Sequence[str]) -> list[_Place]:
     unknown = [name for name in wells if name not in known]
     if unknown:
         some = ", ".join(known[:_NAMED]) + (" ..." if len(known) > _NAMED else "")
-        raise PlateError(f"{root} has no well {', '.join(unknown)}; its wells are {some}. Write names such as B02.")
+        near = did_you_mean(unknown[0], known)
+        raise PlateError(
+            f"{root} has no well {', '.join(unknown)}; its wells are {some}.{near} Write names such as B02."
+        )
     return [
         _Place(well, field, acquisition, root / well.path / str(field.index))
         for acquisition in plate.acquisitions

@@ -9,11 +9,10 @@ from artifact_mask.io.illumination_profiles import load_flat_field
 from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.io.picture import ExplainedField, save_explanation_picture
 from artifact_mask.kernels.labels import object_areas
-from artifact_mask.location import Location
-from artifact_mask.metadata import FieldKey, Plate
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
 from artifact_mask.workflows.label import resolve
 from artifact_mask.workflows.planes import choose_planes, read_planes, stored_flat_fields
+from artifact_mask.workflows.plate_fields import find_fields
 from artifact_mask.workflows.progress import Progress, Silent
 
 
@@ -62,7 +61,8 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
     from artifact_mask.workflows.weak_label import Explainer
 
     stored = read_plate(config.plate)
-    key = _find_field(config.plate, stored.plate, config.well, config.field)
+    well, (index,) = find_fields(stored.plate, config.well, config.field)
+    key = (well.path, index)
     path = config.classifier or default_classifier_path()
     card = read_card(path, ClassifierCard)
     number = stored.plate.acquisition_of[key]
@@ -106,22 +106,3 @@ def explain(config: ExplainConfig, progress: Progress | None = None) -> Explaine
         n_forwards=explanation.n_forwards,
         error=explanation.error,
     )
-
-
-def _find_field(root: Location, plate: Plate, well: str, index: int) -> FieldKey:
-    """Path and index of a field.
-
-    Raises
-    ------
-    PlateError
-        If it is not on the plate; the message says what is.
-    """
-    named = {known.name.casefold(): known for known in plate.wells}
-    found = named.get(well.casefold())
-    if found is None:
-        names = ", ".join(known.name for known in plate.wells[:8]) + (" ..." if len(plate.wells) > 8 else "")
-        raise PlateError(f"{root} has no well {well!r}. Its wells are {names}.")
-    indices = [field.index for field in found.fields]
-    if index not in indices:
-        raise PlateError(f"Well {found.name} of {root} has no field {index}. Its fields are {indices}.")
-    return found.path, index

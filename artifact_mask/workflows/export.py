@@ -17,8 +17,8 @@ from artifact_mask.io.load_data import encode_load_data
 from artifact_mask.io.ome_zarr import folders_of_field
 from artifact_mask.io.ome_zarr_plate import create_plate, find_plates
 from artifact_mask.location import Location
-from artifact_mask.metadata import FieldKey, NgffVersion
-from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.metadata import FieldKey, NgffVersion, Plate
+from artifact_mask.workflows.campaign import PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.export_plan import ExportPlan, plan_export
 from artifact_mask.workflows.export_tables import export_tables
 from artifact_mask.workflows.exported_field import FieldExport, export_field
@@ -58,19 +58,20 @@ def export(config: ExportConfig, progress: Progress | None = None) -> Summary:
     """
     start = time.perf_counter()
     progress = progress or Silent()
-    plates = find_plates(config.plates)
     if config.format == "tables":
+        plates = find_plates(config.plates)
         written, refused = export_tables(list(plates), config.dest, with_anndata=config.anndata)
         seconds = time.perf_counter() - start
         return Summary(sum(plates.values()), 0, (), refused=refused, outputs=written, seconds=seconds)
+    return process_campaign(prepare_export(config), progress)
+
+
+def prepare_export(config: ExportConfig) -> Workload:
+    """Make ready what :func:`export` does with images; nothing is written."""
+    plates = find_plates(config.plates)
     _require_distinct([_target(config, root) for root in plates])
-    progress.begin(ExportStage.name, 0)
-    return process_campaign(
-        [PlannedStage(_target(config, root), None, partial(_open_stage, root, config)) for root in plates],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-    )
+    planned = [PlannedStage(_target(config, root), None, partial(_open_stage, root, config)) for root in plates]
+    return Workload(ExportStage.name, planned, config.model_dump(mode="json"), config.cluster)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,25 @@ class ExportStage(Stage):
     fields_per_unit: int | None
     image_base: str
 
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+        return self.plan.content
+
     @property
     def settings(self) -> Mapping[str, object]:
         """What determines the files."""
         return self.plan.identity
+
+    def highlights(self) -> Mapping[str, str]:
+        """Format, channels, masks, and fields without."""
+        identity, names = self.plan.identity, (c.name for a in self.plan.content.acquisitions for c in a.channels)
+        without = {"fields without masks": str(len(self.plan.unlabelled))} if self.plan.unlabelled else {}
+        return {
+            "format": str(identity["format"]),
+            "channels": ", ".join(dict.fromkeys(names)),
+            "masks": f"labels/{identity['label']}",
+            "fill": str(identity["fill"]) or "none",
+        } | without
 
     def units(self) -> list[Unit]:
         """Fields of one well each."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from artifact_mask import __version__
 from artifact_mask.config import ExportConfig, IlluminationUse
 from artifact_mask.engine.journal import FieldRecord, open_journal, read_config, read_settings
-from artifact_mask.errors import PlateError
+from artifact_mask.errors import PlateError, did_you_mean
 from artifact_mask.io.ome_zarr_plate import StoredPlate
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, ArtifactFill, FieldKey, Masking, NgffVersion, Plate
@@ -171,7 +171,8 @@ def _require_known(plate: Plate, config: ExportConfig) -> None:
         unknown = [name for name in names if name not in known]
         if unknown:
             listed = ", ".join(sorted(known)[:12]) + (", ..." if len(known) > 12 else "")
-            raise PlateError(f"{plate.name} has no {kind} {unknown[0]!r}; it has {listed}.")
+            near = did_you_mean(unknown[0], known)
+            raise PlateError(f"{plate.name} has no {kind} {unknown[0]!r}; it has {listed}.{near}")
 
 
 def _choose(acquisition: Acquisition, config: ExportConfig) -> Acquisition:

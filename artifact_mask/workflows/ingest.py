@@ -14,16 +14,16 @@ from artifact_mask.io.campaign_file import add_plates
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.io.harmony_flatfield import background_polynomial
 from artifact_mask.io.ome_zarr import folders_of_field
-from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_identity, read_plate
+from artifact_mask.io.ome_zarr_plate import StoredPlate, create_plate, read_identity, read_plate, require_version
 from artifact_mask.io.operetta import Export, read_export
 from artifact_mask.io.operetta_fields import Sources
 from artifact_mask.io.operetta_folder import Found
 from artifact_mask.kernels.flat_field import Polynomial
 from artifact_mask.location import Location, read_bytes, require_reachable
 from artifact_mask.metadata import Acquisition, Channel, FieldKey, NgffVersion, Plate
-from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.workflows.campaign import PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.ingest_unit import IngestTask, ingest_unit
-from artifact_mask.workflows.plate_plan import describe_plate, plan_plates
+from artifact_mask.workflows.plate_plan import PlatePlan, describe_plate, plan_plates
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.stages import STAGES
 from artifact_mask.workflows.tabulate import Outcome, tabulate
@@ -57,27 +57,36 @@ def ingest(config: IngestConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
-    for place in (*config.exports, config.dest):
-        require_reachable(place)
-    plan = plan_plates(config.exports, config.dest)
-    for problem in plan.refused.values():
-        progress.note(f"Left out: {problem}")
-    if config.dest not in plan.plates:
-        add_plates(config.dest, [describe_plate(store, found) for store, found in plan.plates.items()])
-    progress.begin(IngestStage.name, 0)
-    summary = process_campaign(
-        [
-            PlannedStage(store, None, partial(_open_stage, store, found, config, progress))
-            for store, found in plan.plates.items()
-        ],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-    )
-    summary = replace(summary, refused={**plan.refused, **summary.refused})
+    found = _find_plates(config, progress)
+    if config.dest not in found.plates:
+        add_plates(config.dest, [describe_plate(store, exports) for store, exports in found.plates.items()])
+    summary = process_campaign(_prepare(config, found, progress), progress)
     if config.strict:
         _require_whole(summary)
     return summary
+
+
+def prepare_ingest(config: IngestConfig, progress: Progress) -> Workload:
+    """Make ready what :func:`ingest` does; nothing is written."""
+    return _prepare(config, _find_plates(config, progress), progress)
+
+
+def _find_plates(config: IngestConfig, progress: Progress) -> PlatePlan:
+    for place in (*config.exports, config.dest):
+        require_reachable(place)
+    found = plan_plates(config.exports, config.dest)
+    for problem in found.refused.values():
+        progress.note(f"Left out: {problem}")
+    return found
+
+
+def _prepare(config: IngestConfig, found: PlatePlan, progress: Progress) -> Workload:
+    planned = [
+        PlannedStage(store, None, partial(_open_stage, store, exports, config, progress))
+        for store, exports in found.plates.items()
+    ]
+    settings = config.model_dump(mode="json")
+    return Workload(IngestStage.name, planned, settings, config.cluster, refused=found.refused)
 
 
 @dataclass(frozen=True)
@@ -107,10 +116,24 @@ class IngestStage(Stage):
         """What the store will contain."""
         return self.export.plate
 
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+        return self.content
+
     @property
     def problems(self) -> Sequence[str]:
         """Records that could not be understood."""
         return [problem for measurement in self.export.measurements for problem in measurement.problems]
+
+    def highlights(self) -> Mapping[str, str]:
+        """Channels, flat field and version."""
+        acquisitions = self.content.acquisitions
+        several = {"acquisitions": str(len(acquisitions))} if len(acquisitions) > 1 else {}
+        return several | {
+            "channels": ", ".join(dict.fromkeys(channel.name for a in acquisitions for channel in a.channels)),
+            "flat field": acquisitions[0].flat_field,
+            "OME-Zarr": self.ngff,
+        }
 
     def units(self) -> list[Unit]:
         """Fields of one well and acquisition each."""
@@ -183,6 +206,7 @@ def _open_stage(root: Location, found: Sequence[Found], config: IngestConfig, pr
     acquisitions = tuple(replace(acquisition, flat_field=config.flatfield) for acquisition in acquisitions)
     plate = replace(export.plate, acquisitions=acquisitions)
     _require_free_or_same(root, plate)
+    require_version(root, config.ngff)
     for acquisition in acquisitions:
         if config.flatfield == "harmony" and not _flat_fields(acquisition):
             progress.note(

@@ -18,8 +18,15 @@ from artifact_mask.kernels.saliency import PUBLISHED_CUT
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion
 from artifact_mask.nn.model_card import ClassifierCard, default_classifier_path, read_card
+from artifact_mask.workflows.campaign import Workload, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
+from artifact_mask.workflows.plane_stage import (
+    PlaneParameters,
+    PlaneStage,
+    PlaneWork,
+    combine_planes,
+    prepare_with_model,
+)
 from artifact_mask.workflows.planes import ChosenPlanes, Planes, choose_planes, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unit import Receipt, Row
@@ -68,15 +75,19 @@ def label(config: LabelConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
+    return process_campaign(prepare_label(config, progress), progress)
+
+
+def prepare_label(config: LabelConfig, progress: Progress) -> Workload:
+    """Make ready what :func:`label` does; nothing is written."""
     classifier = config.classifier or default_classifier_path()
     card = read_card(classifier, ClassifierCard)
 
     def open_stage(root: Location, digest: str, model_name: str) -> LabelStage:
         return _open_stage(root, config, card, (digest, model_name), progress)
 
-    return process_plates(
-        LabelStage.name, config, classifier, partial(_load_explainer, config.classifier), open_stage, progress
-    )
+    load = partial(_load_explainer, config.classifier)
+    return prepare_with_model(LabelStage.name, config, classifier, load, open_stage)
 
 
 def resolve(

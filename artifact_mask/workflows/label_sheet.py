@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from skimage.transform import resize_local_mean
 
 from artifact_mask.config import LabelSheetConfig
 from artifact_mask.errors import ArtmaskError, ImageError, PlateError
 from artifact_mask.io.illumination_profiles import StoredFlatField, load_flat_field
 from artifact_mask.io.label_list import Box
-from artifact_mask.io.label_sheet import SheetField, encode_jpeg, save_label_sheet
+from artifact_mask.io.label_sheet import SheetField, save_label_sheet
 from artifact_mask.io.ome_zarr import read_missing_planes
 from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
-from artifact_mask.kernels.illumination import estimate_background
+from artifact_mask.io.page import encode_jpeg
+from artifact_mask.kernels.display import display, shrink, to_grey
 from artifact_mask.kernels.tiles import plan_tiles
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, Plate, Well
@@ -29,10 +28,6 @@ FIELD_PX = 720
 TILED_FIELD_PX = 1080
 """Longest side of the picture of a field that is judged tile by tile."""
 THUMBNAIL_PX = 160
-DARKEST, BRIGHTEST = 0.55, 1.25
-"""What is shown as black and as white, as a fraction of the background."""
-FLUORESCENCE_PERCENTILES = (1.0, 99.8)
-"""What is shown as black and as white where the background is dark."""
 
 _THREADS = 4
 """Each holds one plane; a network disk answers several questions in the time of one."""
@@ -216,15 +211,15 @@ def _draw(candidate: _Candidate, tile_px: int | None) -> SheetField:
     if reason is not None:
         raise ImageError(f"{acquisition.channels[channel].name} is missing: {reason}")
     pixels = read_corrected_plane(folder, acquisition, index, load_flat_field(root, stored) if stored else None)
-    shown = _contrast(pixels, dark=acquisition.channels[channel].kind == "fluorescence")
-    picture = _reduce(shown, FIELD_PX if tile_px is None else TILED_FIELD_PX)
+    shown = display(pixels, dark=acquisition.channels[channel].kind == "fluorescence")
+    picture = shrink(shown, FIELD_PX if tile_px is None else TILED_FIELD_PX)
     return SheetField(
         plate=plate.name,
         well=well.name,
         field=field.index,
         shape=(pixels.shape[0], pixels.shape[1]),
-        picture=encode_jpeg(_to_grey(picture)),
-        thumbnail=encode_jpeg(_to_grey(_reduce(picture, THUMBNAIL_PX))),
+        picture=encode_jpeg(to_grey(picture)),
+        thumbnail=encode_jpeg(to_grey(shrink(picture, THUMBNAIL_PX))),
         boxes=() if tile_px is None else _boxes(pixels.shape, tile_px),
     )
 
@@ -232,25 +227,3 @@ def _draw(candidate: _Candidate, tile_px: int | None) -> SheetField:
 def _boxes(shape: tuple[int, ...], tile_px: int) -> tuple[Box, ...]:
     tiles = plan_tiles((shape[0], shape[1]), core_px=tile_px, halo_px=0)
     return tuple(Box(y.start, x.start, y.stop - y.start, x.stop - x.start) for y, x in (tile.core for tile in tiles))
-
-
-def _contrast(pixels: NDArray[np.uint16], *, dark: bool) -> NDArray[np.float32]:
-    """Map a plane ``(y, x)`` to what is shown: 0 is black, 1 is white; there may be values beyond."""
-    if dark:
-        low, high = np.percentile(pixels, FLUORESCENCE_PERCENTILES)
-        return np.asarray((pixels - np.float32(low)) / np.float32(max(high - low, 1)), np.float32)
-    relative = pixels / np.maximum(estimate_background(pixels), np.float32(1e-6))
-    return np.asarray((relative - np.float32(DARKEST)) / np.float32(BRIGHTEST - DARKEST), np.float32)
-
-
-def _reduce(image: NDArray[np.float32], longest_px: int) -> NDArray[np.float32]:
-    """Average ``(y, x)`` over areas until the longest side has so many pixels; a smaller image stays as it is."""
-    scale = longest_px / max(image.shape)
-    if scale >= 1:
-        return image
-    shape = tuple(max(1, round(n * scale)) for n in image.shape)
-    return np.asarray(resize_local_mean(image, shape, preserve_range=True), np.float32)
-
-
-def _to_grey(shown: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.asarray(np.clip(shown, 0, 1) * 255 + 0.5, np.uint8)

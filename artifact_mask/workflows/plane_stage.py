@@ -23,9 +23,8 @@ from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
 from artifact_mask.nn.model_card import model_digest
-from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, process_campaign
+from artifact_mask.workflows.campaign import Model, PlannedStage, Stage, Workload
 from artifact_mask.workflows.planes import Planes, read_planes
-from artifact_mask.workflows.progress import Progress, Summary
 from artifact_mask.workflows.tabulate import Outcome, tabulate_stage
 from artifact_mask.workflows.unit import Receipt, Row, plan_plate, process_unit, retry_writing
 
@@ -93,6 +92,10 @@ class PlaneStage(Stage, Generic[Parameters]):
     def work(self) -> Callable[[Journal, Acquisition, Parameters, str, Unit], Receipt]:
         """Process a unit, on a worker."""
 
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+        return self.content
+
     @property
     def settings(self) -> dict[str, object]:
         """What determines the result."""
@@ -103,6 +106,15 @@ class PlaneStage(Stage, Generic[Parameters]):
             for number, parameters in self.parameters.items()
             for name, value in vars(parameters).items()
         }
+
+    def highlights(self) -> Mapping[str, str]:
+        """Channel, flat field, and how fields are resampled."""
+        chosen = [(self.content.acquisitions[number], one) for number, one in self.parameters.items()]
+        scales = sorted({f"{one.scale:.3g}" for _, one in chosen if one.scale != 1})
+        return {
+            "channel": ", ".join(dict.fromkeys(a.channels[one.channel].name for a, one in chosen)),
+            "flat field": "stored" if any(one.flat_field for _, one in chosen) else "none",
+        } | ({"resampled by": ", ".join(scales)} if scales else {})
 
     def units(self) -> list[Unit]:
         """Fields of one well each, of the acquisitions that have the channel."""
@@ -122,15 +134,14 @@ class PlaneStage(Stage, Generic[Parameters]):
         return tabulate_stage(self.plate, stored, self.ingested, self.name, own, looked_at)
 
 
-def process_plates(
+def prepare_with_model(
     stage: str,
     config: RunConfig | LabelConfig,
     model: Path,
     load: Callable[[], Any],
     open_stage: Callable[[Location, str, str], Stage],
-    progress: Progress,
-) -> Summary:
-    """Take the plates of a configuration through a stage, with a model that each worker loads once.
+) -> Workload:
+    """Make ready to take the plates of a configuration through a stage, with a model that each worker loads once.
 
     Parameters
     ----------
@@ -144,24 +155,16 @@ def process_plates(
         Loads it, on a worker.
     open_stage
         Takes a plate, the model's digest, and the name by which tasks find the model.
-    progress
-        Listener.
     """
     plates = find_plates(config.plates)
     digest = model_digest(model)
     placed = Model(f"{digest}-{uuid.uuid4().hex}", load)
-    progress.begin(stage, sum(plates.values()))
-    return process_campaign(
-        [
-            PlannedStage(plate, n_fields, partial(open_stage, plate, digest, placed.name))
-            for plate, n_fields in plates.items()
-        ],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-        model=placed,
-        use_gpus=True,
-    )
+    planned = [
+        PlannedStage(plate, n_fields, partial(open_stage, plate, digest, placed.name))
+        for plate, n_fields in plates.items()
+    ]
+    settings = config.model_dump(mode="json")
+    return Workload(stage, planned, settings, config.cluster, model=placed, use_gpus=True)
 
 
 class PlaneWork(Generic[Parameters, Computed]):

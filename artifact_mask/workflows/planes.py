@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 
 from artifact_mask.config import IlluminationUse
-from artifact_mask.errors import ImageError, PlateError
+from artifact_mask.errors import ImageError, PlateError, did_you_mean
 from artifact_mask.io.illumination_profiles import StoredFlatField, read_illumination
 from artifact_mask.io.ome_zarr import read_image_plane, read_missing_planes
 from artifact_mask.kernels.flat_field import correct_flat_field
@@ -74,7 +74,8 @@ def find_channel(acquisition: Acquisition, name: str | None) -> int:
         found = [c for c, channel in enumerate(acquisition.channels) if channel.kind == "brightfield"]
         wanted = "brightfield channel"
     if len(found) != 1:
-        raise PlateError(f"has {len(found)} {wanted}s, expected one. Name one of {names} with --channel.")
+        near = did_you_mean(name, [channel.name for channel in acquisition.channels]) if name is not None else ""
+        raise PlateError(f"has {len(found)} {wanted}s, expected one.{near} Name one of {names} with --channel.")
     return found[0]
 
 

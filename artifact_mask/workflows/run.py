@@ -24,10 +24,17 @@ from artifact_mask.kernels.masking import fill_artifacts
 from artifact_mask.location import Location
 from artifact_mask.metadata import Acquisition, ArtifactFill, Field, FieldKey, Masking
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
+from artifact_mask.workflows.campaign import Workload, process_campaign
 from artifact_mask.workflows.controls import find_controls
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.measurements import pack_counts
-from artifact_mask.workflows.plane_stage import PlaneParameters, PlaneStage, PlaneWork, combine_planes, process_plates
+from artifact_mask.workflows.plane_stage import (
+    PlaneParameters,
+    PlaneStage,
+    PlaneWork,
+    combine_planes,
+    prepare_with_model,
+)
 from artifact_mask.workflows.planes import Planes, choose_planes, predict_planes, stored_flat_fields
 from artifact_mask.workflows.progress import Progress, Silent, Summary
 from artifact_mask.workflows.unfamiliar import describe_unfamiliar
@@ -78,13 +85,18 @@ def run(config: RunConfig, progress: Progress | None = None) -> Summary:
         If the cluster cannot be started, or is lost.
     """
     progress = progress or Silent()
+    return process_campaign(prepare_run(config, progress), progress)
+
+
+def prepare_run(config: RunConfig, progress: Progress) -> Workload:
+    """Make ready what :func:`run` does; nothing is written."""
     model = find_unet(config.model)
     card = read_card(model, UNetCard)
 
     def open_stage(root: Location, digest: str, model_name: str) -> RunStage:
         return _open_stage(root, config, card, (digest, model_name), progress)
 
-    return process_plates(RunStage.name, config, model, partial(_load_segmenter, config.model), open_stage, progress)
+    return prepare_with_model(RunStage.name, config, model, partial(_load_segmenter, config.model), open_stage)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from artifact_mask.engine.journal import Unit
 from artifact_mask.engine.retry import retry
-from artifact_mask.errors import ArtmaskError, PlateError
+from artifact_mask.errors import ArtmaskError, PlateError, did_you_mean
 from artifact_mask.io.ome_zarr import open_level, read_missing_planes
 from artifact_mask.kernels.pyramid import pyramid_shapes
 from artifact_mask.kernels.retrospective import FOREGROUND_QUANTILE, GRID, reduce_to_blocks
@@ -40,7 +40,10 @@ def choose_channels(plate: Plate, names: Sequence[str]) -> Channels:
     known = {channel.name for acquisition in plate.acquisitions for channel in acquisition.channels}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise PlateError(f"{plate.name} has no channel {unknown[0]!r}; its channels are {', '.join(sorted(known))}.")
+        raise PlateError(
+            f"{plate.name} has no channel {unknown[0]!r}; its channels are {', '.join(sorted(known))}."
+            f"{did_you_mean(unknown[0], known)}"
+        )
     chosen = {
         number: [c for c, channel in enumerate(acquisition.channels) if not names or channel.name in names]
         for number, acquisition in enumerate(plate.acquisitions)

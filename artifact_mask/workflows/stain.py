@@ -20,8 +20,8 @@ from artifact_mask.io.ome_zarr_plate import StoredPlate, find_plates
 from artifact_mask.kernels.illumination import estimate_background
 from artifact_mask.kernels.staining import density_steps, optical_density, step_of
 from artifact_mask.location import Location
-from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion
-from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.metadata import Acquisition, Field, FieldKey, NgffVersion, Plate
+from artifact_mask.workflows.campaign import PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.ingest import read_ingest
 from artifact_mask.workflows.measurements import choose_stain_thresholds
 from artifact_mask.workflows.planes import read_corrected_plane
@@ -51,16 +51,14 @@ def label_stain(config: StainConfig, progress: Progress | None = None) -> Summar
     ClusterError
         If the cluster cannot be started, or is lost.
     """
-    progress = progress or Silent()
-    plates = find_plates(config.plates)
-    progress.begin(StainStage.name, 0)
-    return process_campaign(
-        # How many fields have a mask is known when the plate is opened.
-        [PlannedStage(root, None, partial(_open_stage, root, config)) for root in plates],
-        config=config.model_dump(mode="json"),
-        cluster=config.cluster,
-        progress=progress,
-    )
+    return process_campaign(prepare_stain(config), progress or Silent())
+
+
+def prepare_stain(config: StainConfig) -> Workload:
+    """Make ready what :func:`label_stain` does; nothing is written."""
+    # How many fields have a mask is known when the plate is opened.
+    planned = [PlannedStage(root, None, partial(_open_stage, root, config)) for root in find_plates(config.plates)]
+    return Workload(StainStage.name, planned, config.model_dump(mode="json"), config.cluster)
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,10 @@ class StainStage(Stage):
     thresholds: Mapping[FieldKey, float]
     fields_per_unit: int | None
 
+    def describe(self) -> Plate:
+        """Describe what is on the plate."""
+        return self.stored.plate
+
     @property
     def settings(self) -> dict[str, object]:
         """What determines the labels."""
@@ -95,6 +97,13 @@ class StainStage(Stage):
             "run": self.results.digest,
             "thresholds": digest_of(sorted((*key, value) for key, value in self.thresholds.items())),
         }
+
+    def highlights(self) -> Mapping[str, str]:
+        """Channel and thresholds."""
+        names = (self.stored.plate.acquisitions[number].channels[c].name for number, c in self.results.channels.items())
+        thresholds = sorted({f"{value:g}" for value in self.thresholds.values()}, key=float)
+        between = thresholds if len(thresholds) < 3 else (thresholds[0], thresholds[-1])
+        return {"channel": ", ".join(dict.fromkeys(names)), "thresholds": " to ".join(between)}
 
     def units(self) -> list[Unit]:
         """Fields with a threshold, of one well each."""

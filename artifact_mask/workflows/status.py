@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from artifact_mask.engine.journal import UnitRecord, lease_folder, open_journal
+from artifact_mask.engine.journal import UnitRecord, lease_folder, open_journal, settle
 from artifact_mask.engine.lease import BEAT_S, is_alive, read_holder
 from artifact_mask.io.ome_zarr_plate import find_plates
 from artifact_mask.location import Location
@@ -29,6 +29,8 @@ class StageStatus:
         Who works on the plate, or None.
     fields_per_s
         Over the last ten minutes of the latest run; 0 if unknown.
+    written_ns
+        When the latest record was written, in nanoseconds since 1970 by its worker's clock; 0 if there is none.
     """
 
     plate: str
@@ -38,6 +40,7 @@ class StageStatus:
     n_failed: int
     running: str | None
     fields_per_s: float
+    written_ns: int
 
     @property
     def n_left(self) -> int:
@@ -70,6 +73,12 @@ def read_status(places: Iterable[Location]) -> list[StageStatus]:
     return [status for plate, n_fields in find_plates(places).items() for status in _read_plate(plate, n_fields)]
 
 
+def fields_per_s(plate: Location, stage: str) -> float:
+    """Fields a second over the last ten minutes of the latest run of a stage; 0 if unknown."""
+    journal = open_journal(plate, stage)
+    return _rate(journal.read_units()) if journal else 0.0
+
+
 def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
     lease = lease_folder(plate)
     holder = read_holder(lease)
@@ -78,7 +87,8 @@ def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
         journal = open_journal(plate, stage)
         if journal is None and stage not in _EXPECTED:
             continue
-        records = journal.read() if journal else {}
+        units = list(journal.read_units()) if journal else []
+        records = settle(units)
         n_failed = sum(record.failed for record in records.values())
         yield StageStatus(
             plate=str(plate),
@@ -87,7 +97,8 @@ def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
             n_done=len(records) - n_failed,
             n_failed=n_failed,
             running=str(holder) if holder and running and holder.stage == stage else None,
-            fields_per_s=_rate(journal.read_units()) if journal else 0.0,
+            fields_per_s=_rate(units),
+            written_ns=max((unit.written_ns for unit in units), default=0),
         )
 
 
