@@ -15,14 +15,17 @@ if TYPE_CHECKING:
         IngestConfig,
         LabelConfig,
         LabelSheetConfig,
+        ReportConfig,
         RunConfig,
         SimulateConfig,
         StainConfig,
         TrainClassifierConfig,
         TrainUNetConfig,
         VerifyConfig,
+        ViewConfig,
     )
     from artifact_mask.errors import ArtmaskError
+    from artifact_mask.views.plate_dataset import open_campaign, open_plate
     from artifact_mask.workflows.cells import measure_cells
     from artifact_mask.workflows.correct import correct
     from artifact_mask.workflows.evaluate import Evaluation, evaluate
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from artifact_mask.workflows.label import label
     from artifact_mask.workflows.label_sheet import write_label_sheet
     from artifact_mask.workflows.progress import Summary
+    from artifact_mask.workflows.report import Report, write_report
     from artifact_mask.workflows.run import run
     from artifact_mask.workflows.simulate import simulate
     from artifact_mask.workflows.stain import label_stain
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from artifact_mask.workflows.train_classifier import train_classifier
     from artifact_mask.workflows.train_unet import train_unet
     from artifact_mask.workflows.verify import verify
+    from artifact_mask.workflows.view import start_view
 
 __version__ = "0.1.0"
 
@@ -56,6 +61,8 @@ __all__ = [
     "IngestConfig",
     "LabelConfig",
     "LabelSheetConfig",
+    "Report",
+    "ReportConfig",
     "RunConfig",
     "SimulateConfig",
     "StageStatus",
@@ -64,6 +71,7 @@ __all__ = [
     "TrainClassifierConfig",
     "TrainUNetConfig",
     "VerifyConfig",
+    "ViewConfig",
     "__version__",
     "correct",
     "estimate_illumination",
@@ -74,13 +82,17 @@ __all__ = [
     "label",
     "label_stain",
     "measure_cells",
+    "open_campaign",
+    "open_plate",
     "read_status",
     "run",
     "simulate",
+    "start_view",
     "train_classifier",
     "train_unet",
     "verify",
     "write_label_sheet",
+    "write_report",
 ]
 
 _HOMES = {
@@ -96,6 +108,8 @@ _HOMES = {
     "IngestConfig": "config",
     "LabelConfig": "config",
     "LabelSheetConfig": "config",
+    "Report": "workflows.report",
+    "ReportConfig": "config",
     "RunConfig": "config",
     "SimulateConfig": "config",
     "StageStatus": "workflows.status",
@@ -104,6 +118,7 @@ _HOMES = {
     "TrainClassifierConfig": "config",
     "TrainUNetConfig": "config",
     "VerifyConfig": "config",
+    "ViewConfig": "config",
     "correct": "workflows.correct",
     "estimate_illumination": "workflows.illumination",
     "evaluate": "workflows.evaluate",
@@ -113,13 +128,17 @@ _HOMES = {
     "label": "workflows.label",
     "label_stain": "workflows.stain",
     "measure_cells": "workflows.cells",
+    "open_campaign": "views.plate_dataset",
+    "open_plate": "views.plate_dataset",
     "read_status": "workflows.status",
     "run": "workflows.run",
     "simulate": "workflows.simulate",
+    "start_view": "workflows.view",
     "train_classifier": "workflows.train_classifier",
     "train_unet": "workflows.train_unet",
     "verify": "workflows.verify",
     "write_label_sheet": "workflows.label_sheet",
+    "write_report": "workflows.report",
 }
 
 

@@ -1,0 +1,1 @@
+"""Plates as lazy xarray: opened from metadata, drawn, and worked on plane by plane."""
