@@ -27,8 +27,8 @@ from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, plan_units
 from artifact_mask.io.files import StagedFiles
 from artifact_mask.location import Location
-from artifact_mask.metadata import well_path
-from artifact_mask.workflows.campaign import PlannedStage, Stage, process_campaign
+from artifact_mask.metadata import Plate, well_path
+from artifact_mask.workflows.campaign import PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.unit import Receipt, Row, process_unit
 
@@ -45,6 +45,10 @@ class NoOpStage(Stage):
     n_fields: int
     fields_per_well: int
     fields_per_unit: int
+
+    def describe(self) -> Plate:
+        """Nothing."""
+        return Plate(self.plate.name, 16, 24, ())
 
     @property
     def settings(self) -> dict[str, object]:
@@ -96,12 +100,8 @@ def _measure(
     folder: Path, n_fields: int, address: str, scheduler: psutil.Process, arguments: argparse.Namespace
 ) -> None:
     def run_campaign(n: int, name: str) -> None:
-        process_campaign(
-            list(_plan(folder / name, n, arguments)),
-            config={},
-            cluster=ClusterConfig(kind=address, dashboard=False),
-            progress=Silent(),
-        )
+        planned = list(_plan(folder / name, n, arguments))
+        process_campaign(Workload("noop", planned, {}, ClusterConfig(kind=address, dashboard=False)), Silent())
 
     run_campaign(5000, "warm-up")  # imports, connections, code caches
     client = psutil.Process()

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from distributed import Client
+from exports import make_plate
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, beside, digest_of, hold_plate, plan_units
@@ -17,9 +18,10 @@ from artifact_mask.engine.stream import Outcome
 from artifact_mask.errors import LeaseError, PlateError, StorageError
 from artifact_mask.io.files import StagedFiles, publish
 from artifact_mask.location import Location
+from artifact_mask.metadata import Plate
 from artifact_mask.workflows import campaign as campaign_module
 from artifact_mask.workflows import unit as unit_module
-from artifact_mask.workflows.campaign import Campaign, PlannedStage, Stage, process_campaign
+from artifact_mask.workflows.campaign import Campaign, PlannedStage, Stage, Workload, process_campaign
 from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
 
@@ -47,6 +49,9 @@ class Letters(Stage):
     ngff = "0.5"
     letter: str = "a"
     broken: tuple[FieldKey, ...] = ()
+
+    def describe(self) -> Plate:
+        return make_plate(wells=[(2, 2), (2, 3)])
 
     @property
     def settings(self) -> dict[str, object]:
@@ -224,7 +229,7 @@ def test_a_campaign_runs_on_a_cluster_with_no_barrier_between_plates(
         return PlannedStage(tmp_path / f"p{number}.zarr", len(FIELDS), open_stage)
 
     cluster = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
-    summary = process_campaign([planned(i) for i in range(4)], config={}, cluster=cluster, progress=progress)
+    summary = process_campaign(Workload("letters", [planned(i) for i in range(4)], {}, cluster), progress)
     assert opened == [0, 1, 2, 3]
     assert finished == [0]
     assert summary.n_fields == sum(n for n, _, _ in progress.advanced) == 16
@@ -235,7 +240,7 @@ def test_no_cluster_is_started_where_nothing_is_to_do(tmp_path: Path, monkeypatc
     do(Letters(tmp_path / "a.zarr"))
     monkeypatch.setattr(campaign_module, "start_cluster", None)
     planned = [PlannedStage(tmp_path / "a.zarr", 4, lambda: Letters(tmp_path / "a.zarr"))]
-    summary = process_campaign(planned, config={}, cluster=ClusterConfig(), progress=Silent())
+    summary = process_campaign(Workload("letters", planned, {}, ClusterConfig()), Silent())
     assert summary.n_resumed == 4
 
 

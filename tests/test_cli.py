@@ -1,18 +1,24 @@
 """The command line: help at once, errors in one message, exit codes as documented."""
 
+import json
+import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from commands import artmask
 from exports import make_plate, write_export
 
+from artifact_mask import config as configurations
 from artifact_mask.config import RunConfig
 from artifact_mask.errors import ConfigError
 from artifact_mask.frozen import load_config
+from artmask.app import app
 
 HEAVY = {
     "torch",
@@ -144,3 +150,88 @@ def test_interrupted_command_says_so_and_goes_on_later(tmp_path, number):
     again = artmask(*command[3:])
     assert again.returncode == 0
     assert "12 fields" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "Missing argument"),
+        (["run", "p.zarr", "--fil", "nan"], "--fill"),
+        (["rnu"], "Did you mean 'run'?"),
+        (["ingest", "e", "p.zarr", "--channel-name", "x"], "1=Brightfield"),
+    ],
+)
+def test_wrong_usage_is_json_for_who_asked_for_json(arguments, said):
+    result = artmask(*arguments, "--json")
+    document = json.loads(result.stdout)
+    assert (result.returncode, document["exit_code"], document["kind"]) == (2, 2, "UsageError")
+    assert said in document["error"]
+
+
+def commands_and_configurations():
+    of_command = {
+        "cells": "CellsConfig",
+        "correct": "CorrectConfig",
+        "evaluate": "EvaluateConfig",
+        "export": "ExportConfig",
+        "illumination": "IlluminationConfig",
+        "ingest": "IngestConfig",
+        "label": "LabelConfig",
+        "label-sheet": "LabelSheetConfig",
+        "run": "RunConfig",
+        "simulate": "SimulateConfig",
+    }
+    group = typer.main.get_command(app)
+    for name, config in of_command.items():
+        yield pytest.param(group.commands[name], getattr(configurations, config), id=name)
+    for name, config in {"classifier": "TrainClassifierConfig", "unet": "TrainUNetConfig"}.items():
+        yield pytest.param(group.commands["train"].commands[name], getattr(configurations, config), id=name)
+
+
+@pytest.mark.parametrize(("command", "config"), [*commands_and_configurations()])
+def test_defaults_in_the_help_are_those_of_the_configuration(command, config):
+    wrong = {}
+    for parameter in command.params:
+        said = re.search(r"\\?\[default: ([^\]]*)\]", getattr(parameter, "help", None) or "")
+        field = config.model_fields.get(parameter.name)
+        # Where the default is found at run time, the help says how, in words of its own.
+        if said is None or field is None or field.default is None or field.default in ((), ""):
+            continue
+        known = field.default[0] if isinstance(field.default, tuple) else getattr(field.default, "kind", field.default)
+        if str(known) != said[1]:
+            wrong[parameter.name] = (said[1], known)
+    assert not wrong
+
+
+def test_output_into_a_pipe_has_no_colours(ingested):
+    result = artmask("status", ingested)
+    assert "\x1b" not in result.stdout + result.stderr
+    assert str(ingested.name) in result.stdout
+
+
+def test_colours_follow_the_environment(ingested):
+    def output(**variables):
+        environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+        command = [sys.executable, "-m", "artmask", "run", ingested.with_name("nowhere.zarr")]
+        run = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
+        return run.stderr
+
+    assert "\x1b" not in output()
+    assert "\x1b[1;31m" in output(FORCE_COLOR="1")
+    assert "31m" not in output(FORCE_COLOR="1", NO_COLOR="1")
+
+
+def test_no_bar_is_drawn_into_a_log_even_in_colours(tmp_path):
+    write_export(tmp_path / "export", make_plate())
+    command = [
+        sys.executable,
+        "-m",
+        "artmask",
+        "ingest",
+        tmp_path / "export",
+        tmp_path / "plate.zarr",
+        "--workers",
+        "1",
+    ]
+    run = subprocess.run(command, env={**os.environ, "FORCE_COLOR": "1"}, capture_output=True, text=True, check=True)
+    assert "\x1b[?25l" not in run.stderr  # hides the cursor

@@ -63,7 +63,7 @@ def scheduler(*workers: list[str], protocol: str = "tcp", tls: tuple[object, ...
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"kind": "slrum"}, "did you mean 'slurm'"),
+        ({"kind": "slrum"}, "Did you mean 'slurm'"),
         ({"kind": "tcp://somewhere"}, "must be the address of a scheduler"),
         ({"kind": "http://somewhere:80"}, "there is no cluster"),
         ({"kind": "ssh", "min_workers": 1, "workers": 2}, "leave min_workers away"),
@@ -185,10 +185,10 @@ def test_clusters_leave_dasks_configuration_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("local", "memory_limt", "local has no option 'memory_limt'; did you mean 'memory_limit'"),
-        ("slurm", "que", "slurm has no option 'que'; did you mean 'queue'"),
+        ("local", "memory_limt", "local has no option 'memory_limt'. Did you mean 'memory_limit'"),
+        ("slurm", "que", "slurm has no option 'que'. Did you mean 'queue'"),
         ("slurm", "cores", "slurm has no option 'cores'"),
-        ("ssh", "host", "did you mean 'hosts'"),
+        ("ssh", "host", "Did you mean 'hosts'"),
         ("tcp://127.0.0.1:8786", "queue", "has no option 'queue'"),
     ],
 )

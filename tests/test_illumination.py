@@ -210,7 +210,7 @@ def test_each_acquisition_has_its_own_and_is_named(tmp_path):
 def test_label_sheet_shows_what_networks_see(plate, tmp_path, monkeypatch):
     _estimate(plate)
     shown = []
-    monkeypatch.setattr(label_sheet, "_contrast", lambda pixels, dark: shown.append(pixels) or np.zeros(pixels.shape))
+    monkeypatch.setattr(label_sheet, "display", lambda pixels, dark: shown.append(pixels) or np.zeros(pixels.shape))
     write_label_sheet(LabelSheetConfig(plates=plate, dest=tmp_path / "sheet.html", channel="Brightfield"))
     flat = _load(plate)
     expected = [

@@ -16,9 +16,11 @@ from exports import CHANNELS, make_plate, places, write_export
 from artifact_mask.config import ClusterConfig, IngestConfig, LabelSheetConfig
 from artifact_mask.errors import PlateError
 from artifact_mask.io.label_list import Box
-from artifact_mask.io.label_sheet import SheetField, encode_jpeg, save_label_sheet
+from artifact_mask.io.label_sheet import SheetField, save_label_sheet
+from artifact_mask.io.page import encode_jpeg
+from artifact_mask.kernels.display import display, shrink, to_grey
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.label_sheet import _contrast, _reduce, _to_grey, write_label_sheet
+from artifact_mask.workflows.label_sheet import write_label_sheet
 from artifact_mask.workflows.progress import Silent
 
 HOSTILE = '</script><img src=x onerror="document.title=1">{{script}}<!--'
@@ -96,7 +98,7 @@ def test_picture_is_the_middle_plane_against_its_background(ingested, tmp_path):
     assert field["boxes"] == []
     path = f"{field['well'][0]}/{int(field['well'][1:])}/{field['field']}"
     plane = open_level(ingested / path)[0, 0, 1]
-    shown = _to_grey(_contrast(plane, dark=False)).astype(float)
+    shown = to_grey(display(plane, dark=False)).astype(float)
     assert np.corrcoef(shown.ravel(), pictures["picture-0"].astype(float).ravel())[0, 1] > 0.9
     assert pictures["thumbnail-0"].shape == (160, 139)
 
@@ -121,8 +123,8 @@ def test_tiles_cover_the_field_evenly(ingested, tmp_path):
 
 def test_large_fields_are_averaged_and_small_ones_stay():
     image = np.random.default_rng(0).random((200, 100), np.float32)
-    assert _reduce(image, 300) is image
-    halved = _reduce(image, 100)
+    assert shrink(image, 300) is image
+    halved = shrink(image, 100)
     assert halved.shape == (100, 50)
     assert np.allclose(halved[0, 0], image[:2, :2].mean(), atol=1e-5)
 
@@ -130,7 +132,7 @@ def test_large_fields_are_averaged_and_small_ones_stay():
 def test_black_and_white_are_shares_of_the_background():
     plane = np.full((120, 120), 1000, np.uint16)
     plane[:5, :5], plane[-5:, -5:] = 550, 1250
-    grey = _to_grey(_contrast(plane, dark=False))
+    grey = to_grey(display(plane, dark=False))
     assert grey[0, 0] < 8
     assert grey[-1, -1] > 247
     assert abs(int(grey[60, 60]) - 164) <= 2

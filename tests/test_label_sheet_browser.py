@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from artifact_mask.io.label_list import Box, LabelledPlace, read_label_list, write_label_list
-from artifact_mask.io.label_sheet import SheetField, encode_jpeg, save_label_sheet
+from artifact_mask.io.label_sheet import SheetField, save_label_sheet
+from artifact_mask.io.page import encode_jpeg
 from artifact_mask.kernels.tiles import plan_tiles
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -106,6 +106,7 @@ def test_json_says_the_same_for_scripts(
 ) -> None:
     of_ingest, of_run = as_json(monkeypatch, capsys, ingested)
     assert of_ingest.pop("fields_per_s") > 0
+    assert of_ingest.pop("written_ns") > 0
     assert of_ingest == {
         "plate": str(ingested),
         "stage": "ingest",
@@ -116,6 +117,7 @@ def test_json_says_the_same_for_scripts(
         "running": None,
         "seconds_left": None,
     }
+    assert of_run["written_ns"] == 0
     assert (of_run["stage"], of_run["n_done"], of_run["n_left"], of_run["fields_per_s"]) == ("run", 0, 5, 0)
 
 

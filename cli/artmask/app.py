@@ -5,24 +5,29 @@ Heavy packages are imported inside the commands, so that `artmask --help` answer
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from artmask import correcting, evaluation, exporting, illuminating, learning, measuring, running
+from artmask import correcting, evaluation, exporting, illuminating, learning, measuring, reporting, running, viewing
+from artmask.choices import FLAT_FIELDS, HARMONIES, NGFF_VERSIONS, SHADINGS, one_of
 from artmask.cluster_options import ClusterOptions, parse_pairs, takes_cluster
-from artmask.shared_options import ConfigFile, Plates
+from artmask.examples import show_examples
+from artmask.shared_options import AsJson, ConfigFile, DryRun, Plates
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields failed, 130 interrupted.",
+    epilog="`artmask COMMAND --help` has examples. Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but some fields "
+    "failed, 130 interrupted.",
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""Base of Typer's errors about unknown commands, options and values, which it has under no name of its own."""
+
 DEMO_COLUMNS = ["well", "n_fields", "n_artifacts", "artifact_fraction", "stained_fraction_raw", "stained_fraction"]
-
-
-app.add_typer(learning.train, name="train")
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,7 +47,6 @@ def _options(
     """Find and mask imaging artifacts in high-content screening plates."""
 
 
-@app.command()
 def simulate(
     dest: Annotated[Path, typer.Argument(help="Folder for the campaign; one folder a plate is made in it.")],
     plates: Annotated[int | None, typer.Option(help="Number of plates \\[default: 1].")] = None,
@@ -54,19 +58,29 @@ def simulate(
     timepoints: Annotated[int | None, typer.Option(help="Times that each field is taken \\[default: 1].")] = None,
     measurements: Annotated[int | None, typer.Option(help="Measurements of each plate \\[default: 1].")] = None,
     harmony: Annotated[
-        str | None, typer.Option(help="Whose export to imitate: v4, v5, v6, v7 or columbus \\[default: v5].")
+        str | None,
+        typer.Option(
+            help="Whose export to imitate: v4, v5, v6, v7 or columbus \\[default: v5].",
+            autocompletion=one_of(HARMONIES),
+        ),
     ] = None,
     shading: Annotated[
-        str | None, typer.Option(help="Brightfield shading of each field, or of the plate \\[default: field].")
+        str | None,
+        typer.Option(
+            help="Brightfield shading of each field, or of the plate \\[default: field].",
+            autocompletion=one_of(SHADINGS),
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed writes the same bytes \\[default: 0].")] = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a made-up campaign as the microscope would, with its ground truth."""
     from artifact_mask.config import SimulateConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.simulate import simulate as work
-    from artmask.console import ConsoleProgress, print_file
+    from artmask.console import ConsoleProgress
+    from artmask.results import print_files
 
     given = {
         "dest": dest,
@@ -85,11 +99,9 @@ def simulate(
     settings = load_config(SimulateConfig, config, given)
     with ConsoleProgress() as progress:
         folders = work(settings, progress)
-    for folder in folders:
-        print_file("measurement", folder)
+    print_files("measurement", folders, as_json=as_json)
 
 
-@app.command()
 @takes_cluster
 def ingest(
     exports: Annotated[
@@ -103,11 +115,20 @@ def ingest(
         list[str] | None, typer.Option(help="Name a channel, such as 1=Brightfield. May be given several times.")
     ] = None,
     flatfield: Annotated[
-        str | None, typer.Option(help="`harmony` divides by the flat field that Harmony found \\[default: none].")
+        str | None,
+        typer.Option(
+            help="`harmony` divides by the flat field that Harmony found \\[default: none].",
+            autocompletion=one_of(FLAT_FIELDS),
+        ),
     ] = None,
-    ngff: Annotated[str | None, typer.Option(help="Version of OME-Zarr, 0.5 or 0.4 \\[default: 0.5].")] = None,
+    ngff: Annotated[
+        str | None,
+        typer.Option(help="Version of OME-Zarr, 0.5 or 0.4 \\[default: 0.5].", autocompletion=one_of(NGFF_VERSIONS)),
+    ] = None,
     strict: Annotated[bool | None, typer.Option("--strict", help="Missing or damaged images are an error.")] = None,
     config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
     *,
     cluster: ClusterOptions,
 ) -> None:
@@ -115,7 +136,7 @@ def ingest(
     from artifact_mask.config import IngestConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.ingest import ingest as work
-    from artmask.console import ConsoleProgress, print_summary
+    from artmask.results import carry_out
 
     given = {
         "exports": exports,
@@ -127,59 +148,43 @@ def ingest(
         "strict": strict,
         "cluster": cluster,
     }
-    settings = load_config(IngestConfig, config, given)
-    with ConsoleProgress() as progress:
-        summary = work(settings, progress)
-    raise typer.Exit(print_summary(summary))
+    carry_out(work, load_config(IngestConfig, config, given), as_json=as_json, dry_run=dry_run)
 
 
-@app.command()
-def info(plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` wrote.")]) -> None:
+def info(
+    plate: Annotated[str, typer.Argument(help="Plate that `artmask ingest` wrote.")], as_json: AsJson = False
+) -> None:
     """Show what is on a plate: acquisitions, channels, wells, layout, and how far the work is."""
     from artifact_mask.io.illumination_profiles import read_description
     from artifact_mask.io.ome_zarr_plate import read_plate
     from artifact_mask.location import to_location
     from artifact_mask.workflows.status import read_status
-    from artmask.plate_info import print_plate
+    from artmask.plate_info import describe_plate, print_plate
 
     place = to_location(plate)
     stored = read_plate(place)
     flat_fields = read_description(place, stored.ingest_digest).get("channels", ())
-    print_plate(place, stored, read_status([place]), flat_fields)
+    describe = describe_plate if as_json else print_plate
+    describe(place, stored, read_status([place]), flat_fields)
 
 
-app.command()(learning.label_sheet)
-app.command()(learning.label)
-app.command()(learning.explain)
-app.command()(evaluation.evaluate)
-
-
-app.command()(illuminating.illumination)
-app.command()(running.run)
-app.command()(running.stain)
-app.command()(measuring.cells)
-app.command()(correcting.correct)
-app.command()(exporting.export)
-
-
-@app.command()
 def status(
     plates: Plates,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is done, running, failed and left, from the records alone."""
     from artifact_mask.location import to_location
     from artifact_mask.workflows.status import read_status
-    from artmask.console import print_status
+    from artmask.results import print_status
 
     print_status(read_status([to_location(plate) for plate in plates]), as_json=as_json)
 
 
-@app.command()
 @takes_cluster
 def verify(
     plates: Plates,
     config: ConfigFile = None,
+    as_json: AsJson = False,
     *,
     cluster: ClusterOptions,
 ) -> None:
@@ -187,21 +192,18 @@ def verify(
     from artifact_mask.config import VerifyConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.verify import verify as work
-    from artmask.console import ConsoleProgress, print_summary
+    from artmask.results import carry_out
 
-    settings = load_config(VerifyConfig, config, {"plates": plates, "cluster": cluster})
-    with ConsoleProgress() as progress:
-        summary = work(settings, progress)
-    raise typer.Exit(print_summary(summary))
+    carry_out(work, load_config(VerifyConfig, config, {"plates": plates, "cluster": cluster}), as_json=as_json)
 
 
-@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("artmask-demo"),
 ) -> None:
     """Simulate a plate, ingest it, run on it, and show the result."""
     from artifact_mask.workflows.demo import demo as work
-    from artmask.console import ConsoleProgress, print_file, print_summary, print_table
+    from artmask.console import ConsoleProgress
+    from artmask.results import print_file, print_summary, print_table
 
     with ConsoleProgress() as progress:
         result = work(folder, progress)
@@ -211,29 +213,65 @@ def demo(
     raise typer.Exit(code)
 
 
+_PANELS = {
+    "Begin here": (demo, simulate, ingest, info),
+    "Find, mask and measure": (
+        illuminating.illumination,
+        running.run,
+        running.stain,
+        measuring.cells,
+        exporting.export,
+    ),
+    "Look": (reporting.report, viewing.view),
+    "Teach it your own artifacts": (
+        learning.label_sheet,
+        learning.label,
+        learning.explain,
+        correcting.correct,
+        evaluation.evaluate,
+    ),
+    "Keep watch": (status, verify),
+}
+"""The commands in the order of their use, as `artmask --help` shows them."""
+
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        _name = _command.__name__.replace("_", "-")
+        app.command(_name, rich_help_panel=_panel, epilog=show_examples(_name))(_command)
+app.add_typer(learning.train, name="train", rich_help_panel="Teach it your own artifacts")
+
+
 def main() -> None:
     """Run the command line; every foreseen error ends in one message and the exit code of the design."""
     from artifact_mask.errors import ArtmaskError, ConfigError
 
+    # Typer frames wrong usage for people; a script gets it as it gets all errors.
+    frames = "--json" not in sys.argv
     try:
-        app()
+        code = app(prog_name="artmask", standalone_mode=frames) or 0
+        if code == INTERRUPTED:
+            _fail("Interrupted. What was finished is kept; the same command goes on from there.", "Interrupted", code)
+        sys.exit(code)
+    except _UsageError as error:
+        _fail(error.format_message(), "UsageError", 2)
     except ArtmaskError as error:
-        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+        _fail(str(error), type(error).__name__, 2 if isinstance(error, ConfigError) else 1)
     except OSError as error:
         # Files that cannot be written are the user's to mend, not a bug to trace.
-        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
+        _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), "OSError", 1)
     except Exception as error:
         from artifact_mask.engine.retry import may_pass
 
         if not may_pass(error):
             raise
-        _fail(f"The store cannot be reached: {error}. What was finished is kept; run the same command again.", 1)
+        message = f"The store cannot be reached: {error}. What was finished is kept; run the same command again."
+        _fail(message, "StorageError", 1)
 
 
-def _fail(message: str, code: int) -> None:
-    from artmask.console import print_error
+def _fail(message: str, kind: str, code: int) -> None:
+    from artmask.results import print_error
 
-    print_error(message)
+    print_error(message, kind, code, as_json="--json" in sys.argv)
     sys.exit(code)
 
 

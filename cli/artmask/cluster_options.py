@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from artmask.choices import CLUSTERS, one_of
+
 ClusterOptions = dict[str, Any]
 """Values for :class:`artifact_mask.ClusterConfig`; None stands for "not given"."""
 
@@ -18,12 +20,13 @@ def _options(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="local, cuda, slurm, pbs, sge, lsf, ssh, kubernetes, or a scheduler's address [default: local].",
+            help="local, cuda, slurm, pbs, sge, lsf, ssh, kubernetes, or a scheduler's address \\[default: local].",
             rich_help_panel=_PANEL,
+            autocompletion=one_of(CLUSTERS),
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes [default: what the machine carries].", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Worker processes \\[default: what the machine carries].", rich_help_panel=_PANEL)
     ] = None,
     threads_per_worker: Annotated[
         int | None, typer.Option(help="Threads that each worker computes with.", rich_help_panel=_PANEL)

@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from artmask.shared_options import Channel, ConfigFile, Plates
+from artmask.choices import LABELS, one_of
+from artmask.shared_options import AsJson, Channel, ConfigFile, Plates
 
 
 def correct(
     plates: Plates,
-    source: Annotated[str | None, typer.Option("--from", help="Labels to copy \\[default: artifacts].")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Labels to copy \\[default: artifacts].", autocompletion=one_of(LABELS))
+    ] = None,
     to: Annotated[str | None, typer.Option(help="Labels to write \\[default: corrected].")] = None,
     wells: Annotated[str | None, typer.Option(help="Wells, such as B02,B03 \\[default: all].")] = None,
     fields: Annotated[
@@ -23,12 +26,13 @@ def correct(
     channel: Channel = None,
     overwrite: Annotated[bool | None, typer.Option("--overwrite", help="Replace labels that have been edited.")] = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy labels to edit them in napari or elsewhere, or bring edited masks back; then train with them."""
     from artifact_mask.config import CorrectConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.correct import correct as work
-    from artmask.console import ConsoleProgress, print_summary
+    from artmask.results import carry_out
 
     given = {
         "plates": plates,
@@ -41,7 +45,4 @@ def correct(
         "channel": channel,
         "overwrite": overwrite,
     }
-    settings = load_config(CorrectConfig, config, given)
-    with ConsoleProgress() as progress:
-        summary = work(settings, progress)
-    raise typer.Exit(print_summary(summary))
+    carry_out(work, load_config(CorrectConfig, config, given), as_json=as_json)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artmask.shared_options import Channel, ConfigFile
+from artmask.choices import LABELS, one_of
+from artmask.shared_options import AsJson, Channel, ConfigFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,12 @@ def evaluate(
         list[str], typer.Argument(help="Plates with labels, folders with images/ and masks/, or a folder of masks.")
     ],
     dest: Annotated[Path | None, typer.Option(help="Folder to write into \\[default: evaluation].")] = None,
-    prediction_label: Annotated[str | None, typer.Option(help="Predicted label image \\[default: artifacts].")] = None,
-    truth_label: Annotated[str | None, typer.Option(help="True label image \\[default: corrected].")] = None,
+    prediction_label: Annotated[
+        str | None, typer.Option(help="Predicted label image \\[default: artifacts].", autocompletion=one_of(LABELS))
+    ] = None,
+    truth_label: Annotated[
+        str | None, typer.Option(help="True label image \\[default: corrected].", autocompletion=one_of(LABELS))
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks for fields of the true plates.")] = None,
     ignore: Annotated[int | None, typer.Option(help="Value of pixels of the truth to leave out, such as 255.")] = None,
     ring_px: Annotated[int | None, typer.Option(help="Ring that tolerant scores leave out \\[default: 10].")] = None,
@@ -43,6 +48,7 @@ def evaluate(
     pixel_size_um: Annotated[float | None, typer.Option(help="Pixel size of TIFFs.")] = None,
     channel: Channel = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare predicted artifacts with true ones: pixels, objects, fields; nothing is written into plates."""
     from artifact_mask.config import EvaluateConfig
@@ -56,15 +62,22 @@ def evaluate(
     settings = load_config(EvaluateConfig, config, given | {"pixel_size_um": pixel_size_um})
     with ConsoleProgress() as progress:
         evaluation = work(settings, progress)
-    raise typer.Exit(print_evaluation(evaluation))
+    raise typer.Exit(print_evaluation(evaluation, as_json=as_json))
 
 
-def print_evaluation(evaluation: "Evaluation") -> int:
+def print_evaluation(evaluation: "Evaluation", *, as_json: bool = False) -> int:
     """Say how good the predictions are, and what could not be compared; return the exit code."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    from artmask.results import open_console, print_json
+
+    code = 0 if evaluation.is_whole else 3
+    if as_json:
+        # Of each field, a row is in the table that is among the outputs.
+        document = {name: value for name, value in vars(evaluation).items() if name != "fields"}
+        print_json({**document, "scores": evaluation.scores.to_dict("records"), "exit_code": code})
+        return code
+    console = open_console()
     console.print(_tabulate(evaluation))
     for line in _describe_objects(evaluation):
         console.print(line)
@@ -72,7 +85,7 @@ def print_evaluation(evaluation: "Evaluation") -> int:
         console.print(f"  {name:8} {escape(str(path))}", soft_wrap=True)
     for line in _describe_left_out(evaluation):
         console.print(f"[red]{escape(line)}[/red]", soft_wrap=True)
-    return 0 if evaluation.is_whole else 3
+    return code
 
 
 def _tabulate(evaluation: "Evaluation") -> "Table":

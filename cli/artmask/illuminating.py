@@ -5,21 +5,27 @@ from typing import Annotated
 
 import typer
 
+from artmask.choices import ILLUMINATION_METHODS, one_of
 from artmask.cluster_options import ClusterOptions, takes_cluster
-from artmask.shared_options import ConfigFile, Plates
+from artmask.shared_options import AsJson, ConfigFile, Plates
 
 
 @takes_cluster
 def illumination(
     plates: Plates,
     method: Annotated[
-        str | None, typer.Option(help="retrospective, harmony or reference \\[default: retrospective].")
+        str | None,
+        typer.Option(
+            help="retrospective, harmony or reference \\[default: retrospective].",
+            autocompletion=one_of(ILLUMINATION_METHODS),
+        ),
     ] = None,
     channel: Annotated[list[str] | None, typer.Option(help="Channel, may be repeated \\[default: all].")] = None,
     fields: Annotated[int | None, typer.Option(help="Fields to look at \\[default: 96].")] = None,
     reference: Annotated[list[Path] | None, typer.Option(help="TIFF of an empty well, may be repeated.")] = None,
     remove: Annotated[bool | None, typer.Option("--remove", help="Remove the stored flat fields.")] = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
     *,
     cluster: ClusterOptions,
 ) -> None:
@@ -27,7 +33,7 @@ def illumination(
     from artifact_mask.config import IlluminationConfig
     from artifact_mask.frozen import load_config
     from artifact_mask.workflows.illumination import estimate_illumination as work
-    from artmask.console import ConsoleProgress, print_summary
+    from artmask.results import carry_out
 
     given = {
         "plates": plates,
@@ -38,7 +44,4 @@ def illumination(
         "remove": remove,
         "cluster": cluster,
     }
-    settings = load_config(IlluminationConfig, config, given)
-    with ConsoleProgress() as progress:
-        summary = work(settings, progress)
-    raise typer.Exit(print_summary(summary))
+    carry_out(work, load_config(IlluminationConfig, config, given), as_json=as_json)

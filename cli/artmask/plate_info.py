@@ -1,6 +1,7 @@
 """What `artmask info` shows: a plate in a screenful."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from artifact_mask.metadata import Acquisition, Plate, Well, row_name
+from artmask.results import open_console, print_json
 
 if TYPE_CHECKING:
     from artifact_mask.io.ome_zarr_plate import StoredPlate
@@ -25,7 +27,7 @@ def print_plate(
 ) -> None:
     """Print what is on a plate, which flat fields are stored in it, and how far the work on it is."""
     plate = stored.plate
-    console = Console(highlight=False)
+    console = open_console()
     barcode = f", barcode {plate.barcode}" if plate.barcode and plate.barcode != plate.name else ""
     size = f"{plate.n_rows * plate.n_columns} wells ({plate.n_rows} x {plate.n_columns})"
     console.print(f"[bold]{escape(plate.name)}[/bold]{escape(barcode)}: {size}, OME-Zarr {stored.ngff}", soft_wrap=True)
@@ -44,6 +46,17 @@ def print_plate(
         state = f"{status.n_done}/{status.n_fields} fields done, {status.n_failed} failed"
         running = f"; running: {status.running}" if status.running else ""
         console.print(f"[bold]{status.stage}:[/bold] {state}{escape(running)}", soft_wrap=True)
+
+
+def describe_plate(
+    place: "Location",
+    stored: "StoredPlate",
+    statuses: "Sequence[StageStatus]",
+    flat_fields: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print the same as JSON."""
+    document = asdict(stored.plate) | {"url": place, "ngff": stored.ngff, "exit_code": 0}
+    print_json(document | {"stages": [asdict(status) for status in statuses], "illumination": list(flat_fields)})
 
 
 def _print_acquisition(console: Console, number: int, acquisition: Acquisition) -> None:
