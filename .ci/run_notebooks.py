@@ -13,6 +13,8 @@ from nbclient.exceptions import CellExecutionError
 
 TIMEOUT_S = 600
 """Of a cell: the longest takes half a minute on two idle cores."""
+SAID_WHEN_BUSY = "ignore:Creating scratch directories:UserWarning"
+"""A warning of Dask that depends on how busy the machine is, not on the notebook."""
 
 
 def main() -> None:
@@ -24,6 +26,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="artmask-notebooks-") as scratch:
         # Neither a plate nor what a kernel remembers is left behind.
         os.environ |= {"ARTMASK_EXAMPLES": scratch, "IPYTHONDIR": str(Path(scratch) / "ipython")}
+        os.environ |= {"PYTHONWARNINGS": SAID_WHEN_BUSY}
         for path in notebooks:
             began = time.monotonic()
             notebook = nbformat.read(path, as_version=4)

@@ -34,7 +34,7 @@ def edge_map(image: NDArray[np.generic], *, dilation_px: int = 5, saturated: flo
 
     References
     ----------
-    Ali et al., Scientific Reports 12:11404 (2022), https://doi.org/10.1038/s41598-022-14824-y
+    Ali et al., Scientific Reports 12:11404 (2022), https://doi.org/10.1038/s41598-022-14703-y
 
     Examples
     --------

@@ -38,7 +38,7 @@ def fill_with_median(image: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDAr
 
     References
     ----------
-    Ali et al., Scientific Reports 12:11404 (2022), https://doi.org/10.1038/s41598-022-14824-y
+    Ali et al., Scientific Reports 12:11404 (2022), https://doi.org/10.1038/s41598-022-14703-y
 
     Examples
     --------
@@ -97,7 +97,7 @@ def inpaint(image: NDArray[np.uint16], mask: NDArray[np.bool_], background: NDAr
 
     References
     ----------
-    Biharmonic inpainting as in scikit-image: Damelin and Hoang, arXiv:1711.01652.
+    Biharmonic inpainting as in scikit-image: Damelin and Hoang (2018), https://doi.org/10.1155/2018/3950312
 
     Examples
     --------
