@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/.runtime
 	$(BIN)/artmask demo
 
+# A file's tests stay together: they share what takes long to make.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,3 +1,4 @@
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -5,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+# Before anything imports torch: small networks are faster on one thread, and several tests run at a time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test asserts a time; on a busy machine any example may be slow.
 hypothesis.settings.register_profile("artmask", deadline=None)
