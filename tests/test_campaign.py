@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from distributed import Client
 from exports import make_plate
+from listener import Listener
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, Journal, Unit, beside, digest_of, hold_plate, plan_units
@@ -26,18 +27,6 @@ from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.unit import Receipt, Row, process_unit, retry_writing
 
 FIELDS = [("B/2", 0), ("B/2", 1), ("B/3", 0), ("B/3", 1)]
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.advanced: list[tuple[int, int, int]] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
-        self.advanced.append((fields, failed, n_bytes))
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ def read_tree(folder: Location) -> dict[str, bytes]:
 
 def test_every_field_of_every_plate_is_done_and_has_its_row(tmp_path: Path) -> None:
     plates = [tmp_path / f"p{i}.zarr" for i in range(3)]
-    progress = Notes()
+    progress = Listener()
     summary = do(*map(Letters, plates), progress=progress)
     assert (summary.n_fields, summary.n_resumed, summary.failures, summary.refused) == (12, 0, (), {})
     assert progress.advanced == [(2, 0, 200)] * 6
@@ -140,7 +129,7 @@ def test_every_field_of_every_plate_is_done_and_has_its_row(tmp_path: Path) -> N
 
 
 def test_a_plate_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
-    progress = Notes()
+    progress = Listener()
     summary = do(
         Letters(tmp_path / "a.zarr"), PlateError("it is none"), Letters(tmp_path / "b.zarr"), progress=progress
     )
@@ -177,7 +166,7 @@ def test_a_plate_is_free_again_after_its_work_and_after_an_error(tmp_path: Path)
 
 def test_what_has_changed_is_told_and_everything_is_done_again(tmp_path: Path) -> None:
     do(Letters(tmp_path / "a.zarr"))
-    progress = Notes()
+    progress = Listener()
     summary = do(Letters(tmp_path / "a.zarr", "b"), progress=progress)
     assert summary.n_resumed == 0
     assert progress.notes[-1] == "  letter: a -> b"
@@ -204,7 +193,7 @@ def test_results_of_a_former_setting_are_removed_where_the_new_one_fails(tmp_pat
 
 def test_failed_fields_alone_are_tried_again(tmp_path: Path) -> None:
     do(Letters(tmp_path / "a.zarr", broken=(("B/2", 1),)))
-    progress = Notes()
+    progress = Listener()
     summary = do(Letters(tmp_path / "a.zarr"), progress=progress)
     assert summary.n_resumed == 3
     assert progress.advanced == [(1, 0, 100)]
@@ -216,7 +205,7 @@ def test_a_campaign_runs_on_a_cluster_with_no_barrier_between_plates(
 ) -> None:
     opened: list[int] = []
     finished: list[int] = []
-    progress = Notes()
+    progress = Listener()
 
     def planned(number: int) -> PlannedStage:
         def open_stage() -> Stage:

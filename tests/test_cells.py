@@ -13,6 +13,7 @@ import yaozarrs
 from commands import run_here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listener import Listener
 from stores import writing
 
 from artifact_mask.columns import CELL
@@ -35,7 +36,6 @@ from artifact_mask.workflows.cell_unit import CellParameters, CellTask, tabulate
 from artifact_mask.workflows.cell_unit import Channel as Source
 from artifact_mask.workflows.cells import CellsStage, find_nuclear_channel, measure_cells
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 from artifact_mask.workflows.status import read_status
@@ -284,14 +284,8 @@ def test_another_threshold_rewrites_the_tables_alone(finished, tmp_path):
 def test_without_controls_no_cell_is_called(masked, tmp_path):
     copy = _copy(masked, tmp_path)
     run(RunConfig(plates=copy, cluster=CLUSTER))
-    notes = []
-
-    class Notes(Silent):
-        def note(self, message):
-            notes.append(message)
-
-    _measure(copy, Notes())
-    assert any("without negative controls" in note for note in notes)
+    _measure(copy, listener := Listener())
+    assert any("without negative controls" in note for note in listener.notes)
     assert _table(copy)["senescent"].isna().all()
     assert read_table(copy, "wells")["n_senescent_cells"].isna().all()
     assert read_table(copy, "wells")["n_cells"].sum() > 0

@@ -10,6 +10,7 @@ import roifile
 import tifffile
 import yaozarrs
 import zarr
+from listener import Listener
 from typer.testing import CliRunner
 
 from artifact_mask.config import ClusterConfig, CorrectConfig, IngestConfig, RunConfig, SimulateConfig, VerifyConfig
@@ -20,7 +21,6 @@ from artifact_mask.io.ngff_check import check_field
 from artifact_mask.io.ome_zarr import open_level
 from artifact_mask.workflows.correct import correct
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 from artifact_mask.workflows.verify import verify
@@ -29,14 +29,6 @@ from artmask.app import app
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 @pytest.fixture(scope="module", params=["0.5", "0.4"])
@@ -125,11 +117,11 @@ def test_an_edited_copy_is_kept_and_its_levels_follow(plate):
     _paint(plate)
     edited = _pixels(plate)
     assert not (_pixels(plate, level=1) == 77).any()
-    notes = Notes()
-    assert _correct(plate, notes).n_resumed == 1
+    listener = Listener()
+    assert _correct(plate, listener).n_resumed == 1
     np.testing.assert_array_equal(_pixels(plate), edited)
     np.testing.assert_array_equal(_pixels(plate, level=1), edited[..., ::2, ::2])
-    (note,) = [note for note in notes.notes if "edited" in note]
+    (note,) = [note for note in listener.notes if "edited" in note]
     assert "B02 field 0: labels/corrected has been edited and is kept; its coarser levels" in note
     # Whatever is told, it stays edited.
     assert _correct(plate).n_resumed == 1

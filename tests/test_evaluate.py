@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from exports import make_plate
+from listener import Listener
 from stores import writing
 from typer.testing import CliRunner
 
@@ -19,17 +20,8 @@ from artifact_mask.kernels.illumination import estimate_background, normalise_by
 from artifact_mask.kernels.labels import label_artifacts
 from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows.planes import predict_planes, scale_between
-from artifact_mask.workflows.progress import Silent
 
 SIZE = 80
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 def box(y, x, height, width, value=1):
@@ -311,9 +303,9 @@ def test_places_that_do_not_exist_are_told(folders, tmp_path):
 
 
 def test_a_truth_that_is_a_copy_is_doubted(folders):
-    notes = Notes()
-    evaluate(configure(folders[1], folders[1]), notes)
-    assert any(note.startswith("In 2 fields") for note in notes.notes)
+    listener = Listener()
+    evaluate(configure(folders[1], folders[1]), listener)
+    assert any(note.startswith("In 2 fields") for note in listener.notes)
 
 
 def test_the_command_says_which_iou_and_what_is_missing(folders, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from listener import Listener
 from scipy import ndimage
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
@@ -20,7 +21,6 @@ from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.nn.checkpoint import load_model, save_model
 from artifact_mask.nn.model_card import UNetCard, find_unet, read_card
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 from artifact_mask.workflows.unfamiliar import describe_unfamiliar
@@ -201,14 +201,6 @@ def test_a_few_fields_say_too_little(seen):
     assert describe_unfamiliar(plate, records, seen) == []
 
 
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
-
-
 @pytest.fixture
 def small_plate(tmp_path):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=2, fields=2, size=320, channels=2, seed=3))
@@ -231,9 +223,9 @@ def test_a_card_keeps_what_was_seen(model, seen):
 @pytest.mark.usefixtures("shared_cluster")
 class TestRun:
     def test_brightfield_is_familiar_and_its_statistics_are_in_the_tables(self, small_plate, model):
-        notes = Notes()
-        run(RunConfig(plates=small_plate, model=model, cluster=CLUSTER), notes)
-        assert not any("Warning" in note for note in notes.notes)
+        listener = Listener()
+        run(RunConfig(plates=small_plate, model=model, cluster=CLUSTER), listener)
+        assert not any("Warning" in note for note in listener.notes)
         fields = pd.read_parquet(small_plate / "tables" / "fields" / "table.parquet")
         image = _columns([{"roughness": value} for value in fields["roughness"]])
         assert 0.02 < np.median(image["roughness"]) < 0.2
@@ -242,9 +234,9 @@ class TestRun:
     def test_another_channel_is_warned_of_and_again_when_resumed(self, small_plate, model):
         config = RunConfig(plates=small_plate, model=model, channel="HOECHST 33342", cluster=CLUSTER)
         for _ in range(2):
-            notes = Notes()
-            run(config, notes)
-            (warning,) = [note for note in notes.notes if "unlike" in note]
+            listener = Listener()
+            run(config, listener)
+            (warning,) = [note for note in listener.notes if "unlike" in note]
             assert "in the median of 4 fields" in warning
             assert "(another channel than brightfield, or clipped?)" in warning
             assert "artmask train unet" in warning

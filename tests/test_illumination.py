@@ -12,6 +12,7 @@ import yaozarrs
 import zarr
 from commands import artmask
 from exports import small_screen, write_export
+from listener import Listener
 
 from artifact_mask.config import (
     ClusterConfig,
@@ -35,7 +36,6 @@ from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.label_sheet import write_label_sheet
 from artifact_mask.workflows.planes import stored_flat_fields
 from artifact_mask.workflows.plate_fields import open_field
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 from artifact_mask.workflows.verify import verify
@@ -44,14 +44,6 @@ pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 BROKEN = "r02c03f02p01-ch1sk1fk1fl1.tiff"
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +77,8 @@ def _load(plate, channel=0):
 
 def test_flat_field_is_found_stored_and_divides_what_is_read(campaign, plate):
     before = {file: file.stat().st_mtime_ns for file in plate.rglob("*") if file.is_file()}
-    notes = Notes()
-    summary = _estimate(plate, notes)
+    listener = Listener()
+    summary = _estimate(plate, listener)
     truth = tifffile.imread(sorted(campaign[0].glob("Truth/*illumination*"))[0])
     places = np.arange(truth.shape[0]) * 8
     found = _load(plate)
@@ -96,7 +88,7 @@ def test_flat_field_is_found_stored_and_divides_what_is_read(campaign, plate):
     # One of six fields is broken in brightfield.
     described = read_description(plate, read_plate(plate).ingest_digest)["channels"]
     assert [(entry["name"], entry["n_fields"]) for entry in described] == [("Brightfield", 5), ("HOECHST 33342", 6)]
-    assert any("Brightfield: background varies" in note for note in notes.notes)
+    assert any("Brightfield: background varies" in note for note in listener.notes)
     assert summary.outputs["picture of plate.zarr"].read_bytes()[:4] == b"\x89PNG"
     # No image was touched.
     assert all(file.stat().st_mtime_ns == time for file, time in before.items())
@@ -120,10 +112,10 @@ def test_run_divides_by_it_and_is_done_again_with_another(plate):
     run(RunConfig(plates=plate, cluster=CLUSTER))
     without = open_level(plate / "B" / "2" / "0" / "masked")[0, 0, 0]
     _estimate(plate)
-    notes = Notes()
-    again = run(RunConfig(plates=plate, cluster=CLUSTER), notes)
+    listener = Listener()
+    again = run(RunConfig(plates=plate, cluster=CLUSTER), listener)
     assert again.n_resumed == 0
-    assert any("flat_field" in note for note in notes.notes)
+    assert any("flat_field" in note for note in listener.notes)
     mask = open_level(plate / "B" / "2" / "0" / "labels" / "artifacts")[0, 0] > 0
     masked = open_level(plate / "B" / "2" / "0" / "masked")[0, 0, 0]
     corrected = correct_flat_field(open_level(plate / "B" / "2" / "0")[0, 0, 0], _load(plate))
@@ -156,8 +148,8 @@ def test_one_channel_leaves_the_others_and_removing_takes_all(plate):
 
 
 def test_that_of_harmony_is_its_polynomial(plate):
-    notes = Notes()
-    _estimate(plate, notes, method="harmony")
+    listener = Listener()
+    _estimate(plate, listener, method="harmony")
     assert set(read_illumination(plate, read_plate(plate).ingest_digest)) == {(0, 1)}
     flat = _load(plate, 1)
     assert flat[150, 150] > 1.05 > 0.95 > flat[0, 0]
@@ -189,22 +181,22 @@ def test_reference_image_that_is_black_or_clipped_is_refused(plate, tmp_path, va
 
 def test_shading_that_could_be_chance_is_warned_of(plate, monkeypatch):
     monkeypatch.setattr(Estimate, "is_sure", False)
-    notes = Notes()
-    _estimate(plate, notes, channels="Brightfield")
-    assert any("Warning: Plate01 Brightfield: the 5 fields do not agree" in note for note in notes.notes)
+    listener = Listener()
+    _estimate(plate, listener, channels="Brightfield")
+    assert any("Warning: Plate01 Brightfield: the 5 fields do not agree" in note for note in listener.notes)
 
 
 def test_each_acquisition_has_its_own_and_is_named(tmp_path):
     simulate(SimulateConfig(dest=tmp_path / "export", wells=2, fields=2, size=128, measurements=2, shading="plate"))
     ingest(IngestConfig(exports=tmp_path / "export", dest=tmp_path / "p.zarr", cluster=CLUSTER))
-    notes = Notes()
-    _estimate(tmp_path / "p.zarr", notes)
+    listener = Listener()
+    _estimate(tmp_path / "p.zarr", listener)
     assert set(read_illumination(tmp_path / "p.zarr", read_plate(tmp_path / "p.zarr").ingest_digest)) == {
         (0, 0),
         (1, 0),
     }
     for number in (0, 1):
-        assert any(f"Brightfield (acquisition {number}): " in note for note in notes.notes)
+        assert any(f"Brightfield (acquisition {number}): " in note for note in listener.notes)
 
 
 def test_label_sheet_shows_what_networks_see(plate, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import tifffile
 import yaozarrs
 from commands import artmask, run_here
 from exports import CHANNELS, Place, make_plate, places, plane_pixels, small_screen, write_export
+from listener import Listener
 from stores import writing
 
 from artifact_mask.config import ClusterConfig, IngestConfig
@@ -30,7 +31,7 @@ from artifact_mask.io.tables import read_table, write_tables
 from artifact_mask.metadata import Plate
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest, read_ingest
-from artifact_mask.workflows.progress import Silent, Summary
+from artifact_mask.workflows.progress import Summary
 from artifact_mask.workflows.unit import process_unit
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
@@ -44,16 +45,6 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "uint8": lambda file: tifffile.imwrite(file, np.ones((64, 64), np.uint8)),
     "not a readable TIFF": lambda file: file.write_bytes(b"<html>404</html>" * 99),
 }
-
-
-class Notes(Silent):
-    """Listener that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def ingest_into(plate: Path, export: Path, **options: Any) -> Summary:
@@ -333,12 +324,12 @@ def test_what_changes_the_result_makes_every_field_be_read_again(tmp_path: Path)
     plate = make_plate()
     export = write_export(tmp_path / "export", plate)
     ingest_into(tmp_path / "plate.zarr", export)
-    notes = Notes()
+    listener = Listener()
     config = IngestConfig(
         exports=export, dest=tmp_path / "plate.zarr", channel_names={1: "Phase"}, pixel_size_um=0.7, cluster=CLUSTER
     )
-    assert ingest(config, notes).n_resumed == 0
-    assert any("has changed" in note for note in notes.notes)
+    assert ingest(config, listener).n_resumed == 0
+    assert any("has changed" in note for note in listener.notes)
     found, records = read_ingest(tmp_path / "plate.zarr")
     (stored,) = found.plate.acquisitions
     assert (stored.channels[0].name, stored.pixel_size_um, len(records)) == ("Phase", 0.7, 2)

@@ -12,6 +12,7 @@ import pytest
 import yaozarrs
 from commands import run_here
 from exports import CHANNELS, make_plate, places, plane_pixels, write_export
+from listener import Listener
 
 from artifact_mask.config import ClusterConfig, IngestConfig
 from artifact_mask.errors import ExportError, PlateError
@@ -21,24 +22,12 @@ from artifact_mask.io.ome_zarr_plate import find_plates, read_plate
 from artifact_mask.io.tables import read_table
 from artifact_mask.metadata import Plate
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent, Summary
+from artifact_mask.workflows.progress import Summary
 
 pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 LATER = "2027-02-01T10:00:00+01:00"
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.expected: list[tuple[int, int]] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def expect(self, fields: int, plates_left: int) -> None:
-        self.expected.append((fields, plates_left))
 
 
 def ingest_into(dest: Path, *exports: Path, progress: Any = None, **options: Any) -> Summary:
@@ -51,7 +40,7 @@ def measured(plate: Plate, **changes: Any) -> Plate:
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, Notes]:
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, Listener]:
     """Folder with three plates ingested at once; one of them was measured twice."""
     folder = tmp_path_factory.mktemp("campaign")
     write_export(folder / "exports" / "monday" / "one", make_plate(name="BR 1", channels=CHANNELS[:2]))
@@ -62,23 +51,25 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, N
     )
     write_export(folder / "exports" / "BR3__2026-01-05-Measurement 2", first)
     write_export(folder / "exports" / "BR3__2026-01-05-Measurement 1", again)
-    notes = Notes()
-    return folder, ingest_into(folder / "screen", folder / "exports", progress=notes, fields_per_unit=1), notes
+    listener = Listener()
+    return folder, ingest_into(folder / "screen", folder / "exports", progress=listener, fields_per_unit=1), listener
 
 
 def test_every_measurement_below_a_folder_is_found_and_each_plate_has_a_store(
-    campaign: tuple[Path, Summary, Notes],
+    campaign: tuple[Path, Summary, Listener],
 ) -> None:
-    folder, summary, notes = campaign
+    folder, summary, listener = campaign
     assert summary.is_whole
     assert summary.n_fields == 2 + 2 + 2 + 4
     assert sorted(path.name for path in (folder / "screen").glob("*.zarr")) == ["BR2.zarr", "BR3.zarr", "BR_1.zarr"]
-    assert [left for _, left in notes.expected] == [2, 1, 0]
-    assert sum(fields for fields, _ in notes.expected) == summary.n_fields
+    assert [left for _, left in listener.expected] == [2, 1, 0]
+    assert sum(fields for fields, _ in listener.expected) == summary.n_fields
 
 
-def test_two_measurements_of_a_plate_are_two_acquisitions_of_its_store(campaign: tuple[Path, Summary, Notes]) -> None:
-    folder, _, notes = campaign
+def test_two_measurements_of_a_plate_are_two_acquisitions_of_its_store(
+    campaign: tuple[Path, Summary, Listener],
+) -> None:
+    folder, _, listener = campaign
     root = folder / "screen" / "BR3.zarr"
     yaozarrs.validate_zarr_store(root)
     plate = read_plate(root).plate
@@ -89,10 +80,10 @@ def test_two_measurements_of_a_plate_are_two_acquisitions_of_its_store(campaign:
     assert again.field_keys == [("B/3", 2), ("B/3", 3), ("D/5", 2), ("D/5", 3)]
     well = json.loads((root / "B" / "3" / "zarr.json").read_bytes())["attributes"]["ome"]["well"]
     assert [(i["path"], i["acquisition"]) for i in well["images"]] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
-    assert any("2 measurements of BR3 become acquisitions" in note for note in notes.notes)
+    assert any("2 measurements of BR3 become acquisitions" in note for note in listener.notes)
 
 
-def test_pixels_of_each_acquisition_are_those_of_its_own_files(campaign: tuple[Path, Summary, Notes]) -> None:
+def test_pixels_of_each_acquisition_are_those_of_its_own_files(campaign: tuple[Path, Summary, Listener]) -> None:
     root = campaign[0] / "screen" / "BR3.zarr"
     again = make_plate(name="BR3", wells=[(2, 3), (4, 5)], size=96, n_z=2)
     for place in places(again):
@@ -100,7 +91,7 @@ def test_pixels_of_each_acquisition_are_those_of_its_own_files(campaign: tuple[P
         np.testing.assert_array_equal(found, plane_pixels(again, place))
 
 
-def test_tables_tell_the_acquisition(campaign: tuple[Path, Summary, Notes]) -> None:
+def test_tables_tell_the_acquisition(campaign: tuple[Path, Summary, Listener]) -> None:
     root = campaign[0] / "screen" / "BR3.zarr"
     assert read_table(root, "fields")["acquisition"].tolist() == [0, 0, 1, 1, 1, 1]
     wells = read_table(root, "wells")
@@ -111,7 +102,7 @@ def test_tables_tell_the_acquisition(campaign: tuple[Path, Summary, Notes]) -> N
     ]
 
 
-def test_the_campaign_file_lists_the_plates_for_later_commands(campaign: tuple[Path, Summary, Notes]) -> None:
+def test_the_campaign_file_lists_the_plates_for_later_commands(campaign: tuple[Path, Summary, Listener]) -> None:
     screen = campaign[0] / "screen"
     listed = json.loads((screen / CAMPAIGN_FILE).read_bytes())["plates"]
     assert [plate["store"] for plate in listed] == ["BR2.zarr", "BR3.zarr", "BR_1.zarr"]
@@ -127,7 +118,7 @@ def test_a_plate_that_a_campaign_lists_and_has_not_is_not_forgotten(tmp_path: Pa
 
 
 def test_a_plate_that_is_not_there_is_left_out_by_later_commands_and_told(
-    campaign: tuple[Path, Summary, Notes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    campaign: tuple[Path, Summary, Listener], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     shutil.copytree(campaign[0] / "screen", tmp_path / "screen")
     add_plates(tmp_path / "screen", [{"store": "lost.zarr"}])
@@ -161,7 +152,7 @@ def test_a_campaign_file_that_names_a_place_elsewhere_is_refused(tmp_path: Path)
         list_plates(tmp_path)
 
 
-def test_a_campaign_that_is_finished_is_not_done_again(campaign: tuple[Path, Summary, Notes]) -> None:
+def test_a_campaign_that_is_finished_is_not_done_again(campaign: tuple[Path, Summary, Listener]) -> None:
     folder, before, _ = campaign
     summary = ingest_into(folder / "screen", folder / "exports", fields_per_unit=1)
     assert (summary.n_fields, summary.n_resumed) == (before.n_fields, before.n_fields)
@@ -174,12 +165,12 @@ def test_plates_of_one_store_name_are_told_and_the_others_are_done(tmp_path: Pat
     write_export(tmp_path / "e" / "1", make_plate(name="Plate 1"))
     write_export(tmp_path / "e" / "2", make_plate(name="plate_1"))
     write_export(tmp_path / "e" / "3", make_plate(name="other"))
-    notes = Notes()
-    summary = ingest_into(tmp_path / "screen", tmp_path / "e", progress=notes)
+    listener = Listener()
+    summary = ingest_into(tmp_path / "screen", tmp_path / "e", progress=listener)
     assert [path.name for path in (tmp_path / "screen").glob("*.zarr")] == ["other.zarr"]
     assert set(summary.refused) == {str(tmp_path / "e" / "1"), str(tmp_path / "e" / "2")}
     assert all("would all be called" in reason for reason in summary.refused.values())
-    assert sum("would all be called" in note for note in notes.notes) == 2
+    assert sum("would all be called" in note for note in listener.notes) == 2
 
 
 def test_a_copy_of_a_measurement_is_told_and_not_ingested_twice(tmp_path: Path) -> None:

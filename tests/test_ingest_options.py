@@ -21,6 +21,7 @@ from exports import (
     small_screen,
     write_export,
 )
+from listener import Listener
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, VerifyConfig
 from artifact_mask.engine.journal import beside
@@ -31,7 +32,7 @@ from artifact_mask.io.ome_zarr_plate import read_plate
 from artifact_mask.io.operetta_writer import Layer, write_assay_layout
 from artifact_mask.io.tables import read_table
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent, Summary
+from artifact_mask.workflows.progress import Summary
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.verify import verify
 
@@ -40,14 +41,6 @@ pytestmark = pytest.mark.usefixtures("shared_cluster")
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 SHADING = [[1.2], [0, 0], [-2.4, 0, 0]]
 """Brightest in the middle column: 1.2 - 2.4 u squared, with u from -0.5 to 0.5, whose mean is 1."""
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 def ingest_into(plate: Path, export: Path, progress: Any = None, **options: Any) -> Summary:
@@ -91,17 +84,17 @@ def test_profiles_are_kept_with_the_plate_and_the_pixels_as_they_are_unless_aske
 
 def test_asking_for_the_flat_field_afterwards_does_every_field_again(shaded: Path, tmp_path: Path) -> None:
     ingest_into(tmp_path / "p.zarr", shaded)
-    notes = Notes()
-    assert ingest_into(tmp_path / "p.zarr", shaded, notes, flatfield="harmony").n_resumed == 0
-    assert any("flat field: none -> harmony" in note for note in notes.notes)
+    listener = Listener()
+    assert ingest_into(tmp_path / "p.zarr", shaded, listener, flatfield="harmony").n_resumed == 0
+    assert any("flat field: none -> harmony" in note for note in listener.notes)
     assert read_plate(tmp_path / "p.zarr").plate.acquisitions[0].flat_field == "harmony"
 
 
 def test_an_export_without_a_profile_is_warned_of(tmp_path: Path) -> None:
-    notes = Notes()
+    listener = Listener()
     export = write_export(tmp_path / "export", make_plate())
-    assert ingest_into(tmp_path / "p.zarr", export, notes, flatfield="harmony").is_whole
-    assert any("no flat field in any channel" in note for note in notes.notes)
+    assert ingest_into(tmp_path / "p.zarr", export, listener, flatfield="harmony").is_whole
+    assert any("no flat field in any channel" in note for note in listener.notes)
 
 
 def test_a_profile_that_cannot_be_read_is_told_and_stops_nothing(shaded: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import artmask
 from exports import CHANNELS, make_plate, places, write_export
+from listener import Listener
 
 from artifact_mask.config import ClusterConfig, IngestConfig, LabelSheetConfig
 from artifact_mask.errors import PlateError
@@ -21,22 +22,9 @@ from artifact_mask.io.page import encode_jpeg
 from artifact_mask.kernels.display import display, shrink, to_grey
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.label_sheet import write_label_sheet
-from artifact_mask.workflows.progress import Silent
 
 HOSTILE = '</script><img src=x onerror="document.title=1">{{script}}<!--'
 CLUSTER = ClusterConfig(workers=1, threads_per_worker=2, dashboard=False)
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.said = []
-        self.advanced = 0
-
-    def note(self, message):
-        self.said.append(message)
-
-    def advance(self, fields, failed, n_bytes):
-        self.advanced += fields
 
 
 def content_of(page: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
@@ -80,13 +68,15 @@ def test_same_seed_gives_the_same_page_and_another_one_other_fields(two_plates, 
 
 
 def test_missing_plane_is_left_out_and_said(two_plates, tmp_path):
-    notes = Notes()
-    page = write_label_sheet(LabelSheetConfig(plates=two_plates, dest=tmp_path / "sheet.html"), notes)
+    listener = Listener()
+    page = write_label_sheet(LabelSheetConfig(plates=two_plates, dest=tmp_path / "sheet.html"), listener)
     shown = {(field["plate"], field["well"], field["field"]) for field in content_of(page)[0]}
-    assert len(shown) == 10 == notes.advanced
+    assert len(shown) == 10 == sum(fields for fields, _, _ in listener.advanced)
     assert ("gappy", "C03", 1) not in shown
-    assert any(said.startswith("1 field is left out: gappy C03 field 1: Brightfield is missing") for said in notes.said)
-    assert any("10 fields to show, fewer than the 100" in said for said in notes.said)
+    assert any(
+        said.startswith("1 field is left out: gappy C03 field 1: Brightfield is missing") for said in listener.notes
+    )
+    assert any("10 fields to show, fewer than the 100" in said for said in listener.notes)
 
 
 def test_picture_is_the_middle_plane_against_its_background(ingested, tmp_path):

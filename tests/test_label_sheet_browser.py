@@ -1,24 +1,18 @@
 """The label sheet in a real browser: what is pressed and clicked is what the saved table says."""
 
 import re
-import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+from chromium import needs_chromium, playwright, start_chromium, watched_page
 
 from artifact_mask.io.label_list import Box, LabelledPlace, read_label_list, write_label_list
 from artifact_mask.io.label_sheet import SheetField, save_label_sheet
 from artifact_mask.io.page import encode_jpeg
 from artifact_mask.kernels.tiles import plan_tiles
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-]
+pytestmark = needs_chromium
 
 HOSTILE = '</script><img src=x onerror="document.title=\'owned\'">, "=1+1"'
 SIZE = 128
@@ -30,26 +24,15 @@ BOXES = tuple(
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        # Without its sandbox, which root has not.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with start_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser):
     """Page on which nothing may go wrong unnoticed, or come from the network."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-    yield page
-    context.close()
-    assert not problems
+    with watched_page(browser, viewport={"width": 1280, "height": 720}) as page:
+        yield page
 
 
 def write_sheet(folder, n_fields=6, *, boxes=(), plate="P1"):

@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from commands import artmask
+from listener import Listener
 from object_store import BUCKET, serve_objects
 
 from artifact_mask.config import ClusterConfig, IngestConfig, ReportConfig, RunConfig, SimulateConfig
@@ -24,7 +25,6 @@ from artifact_mask.kernels.outline_paths import draw_path
 from artifact_mask.kernels.outlines import trace_outlines
 from artifact_mask.workflows import report as report_module
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.report import write_report
 from artifact_mask.workflows.report_pictures import choose_size, draw_pictures
 from artifact_mask.workflows.report_plate import find_pictures
@@ -34,18 +34,6 @@ from artifact_mask.workflows.simulate import simulate
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 BROKEN = "r02c03f02p01-ch1sk1fk1fl1.tiff"
 SIZE = 270
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.said = []
-        self.advanced = 0
-
-    def note(self, message):
-        self.said.append(message)
-
-    def advance(self, fields, failed, n_bytes):
-        self.advanced += fields
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +163,12 @@ def test_field_that_cannot_be_drawn_stops_no_other_and_is_named(plate, tmp_path)
     root = copy(plate, tmp_path / "plate.zarr")
     for file in (root / "B" / "2" / "1").glob("[0-9]/c.*"):
         file.write_bytes(b"torn")
-    notes = Notes()
-    written = write_report(ReportConfig(plates=root, dest=tmp_path / "report.html"), notes)
+    listener = Listener()
+    written = write_report(ReportConfig(plates=root, dest=tmp_path / "report.html"), listener)
     assert [(failure.well, failure.field_id) for failure in written.not_drawn] == [("B02", 2)]
     assert not written.is_whole
-    assert any("B02 field 2" in said for said in notes.said)
-    assert notes.advanced == 6
+    assert any("B02 field 2" in said for said in listener.notes)
+    assert sum(fields for fields, _, _ in listener.advanced) == 6
     fields = element(written.page.read_text(), "pictures-0-B02")
     assert ["error" in field for field in fields] == [False, True]
 
@@ -220,7 +208,7 @@ def test_campaign_has_a_row_a_plate_and_names_those_that_cannot_be_read(plate, i
     copy(ingested_only, folder / "b.zarr")
     copy(plate, folder / "c.zarr")
     shutil.rmtree(folder / "c.zarr" / "B" / "2")
-    written = write_report(ReportConfig(plates=folder, dest=tmp_path / "report.html"), notes := Notes())
+    written = write_report(ReportConfig(plates=folder, dest=tmp_path / "report.html"), listener := Listener())
     text = written.page.read_text()
     assert written.pages == (tmp_path / "report.html",)
     rows = rows_of(text, 'id="overview"')
@@ -232,7 +220,7 @@ def test_campaign_has_a_row_a_plate_and_names_those_that_cannot_be_read(plate, i
     assert same(rows[0]["artifact_fraction"], read_table(plate, "plate")["artifact_fraction"][0])
     assert list(written.refused) == [str(folder / "c.zarr")]
     assert "is not complete" in text
-    assert any("left out" in said for said in notes.said)
+    assert any("left out" in said for said in listener.notes)
     assert len(element(text, "report")["plates"]) == 2
 
 

@@ -1,23 +1,16 @@
 """The report in a real browser: wells are opened by click and by keys, names do nothing, and nothing is asked for."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
+from chromium import needs_chromium, playwright, start_chromium, watched_page
 
 from artifact_mask.io.page import encode_jpeg
 from artifact_mask.io.report_content import PlateContent, StageState
 from artifact_mask.io.report_fields import Outline, Picture, encode_pictures
 from artifact_mask.io.report_page import overview_row, write_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-]
+pytestmark = needs_chromium
 
 HOSTILE = (
     '</script><script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">{{report}}$$x$$'
@@ -28,26 +21,19 @@ N_FIELDS = 2
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        # Without its sandbox, which root has not.
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with start_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[{"width": 1280, "height": 800}], ids=["desk"])
 def page(browser, request):
     """Page on which nothing may go wrong unnoticed, or come from the network."""
-    context = browser.new_context(viewport=request.param)
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-    yield page
-    context.close()
-    assert not problems
+    with watched_page(browser, is_problem=_is_problem, viewport=request.param) as page:
+        yield page
+
+
+def _is_problem(message):
+    return message.type in ("error", "warning")
 
 
 def make_content(name="Plate01", *, was_run=True, error="the image is torn", compound="Drug", layer="Compound"):
@@ -270,15 +256,13 @@ def test_hostile_names_stay_text_everywhere(page, tmp_path):
 
 
 def test_everything_is_readable_without_javascript(browser, tmp_path):
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(write(tmp_path, make_content("One"), make_content("Two")).as_uri())
-    text = page.locator("body").inner_text()
-    for said in ("One", "Two", "the image is torn", "too much", "unlike the others", "Drug", "Concentration"):
-        assert said in text
-    assert page.locator("#plate-1").is_visible()
-    assert not page.locator("#explore").is_visible()
-    context.close()
+    with watched_page(browser, java_script_enabled=False) as page:
+        page.goto(write(tmp_path, make_content("One"), make_content("Two")).as_uri())
+        text = page.locator("body").inner_text()
+        for said in ("One", "Two", "the image is torn", "too much", "unlike the others", "Drug", "Concentration"):
+            assert said in text
+        assert page.locator("#plate-1").is_visible()
+        assert not page.locator("#explore").is_visible()
 
 
 @pytest.mark.parametrize("page", [{"width": 390, "height": 844}], indirect=True, ids=["phone"])

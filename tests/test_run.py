@@ -16,6 +16,7 @@ import pytest
 import yaozarrs
 import zarr
 from exports import CHANNELS, make_plate, write_export
+from listener import Listener
 from safetensors.numpy import load_file, save_file
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, SimulateConfig
@@ -31,7 +32,6 @@ from artifact_mask.nn.predict import Segmenter
 from artifact_mask.workflows import campaign
 from artifact_mask.workflows.ingest import ingest
 from artifact_mask.workflows.planes import find_channel
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.simulate import simulate
 
@@ -39,14 +39,6 @@ pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 CLUSTER = ClusterConfig(workers=2, threads_per_worker=1, dashboard=False)
 BROKEN = "r02c03f02p01-ch1sk1fk1fl1.tiff"
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +183,7 @@ def test_run_of_a_finished_clean_plate_starts_no_cluster(tmp_path, monkeypatch):
     (export,) = simulate(SimulateConfig(dest=tmp_path / "export", wells=1, fields=1, size=128))
     ingest(IngestConfig(exports=export, dest=tmp_path / "p.zarr", cluster=CLUSTER))
     run(_config(tmp_path / "p.zarr"))
-    listener = Notes()
+    listener = Listener()
     monkeypatch.setattr(campaign, "start_cluster", None)
     summary = run(_config(tmp_path / "p.zarr"), listener)
     assert summary.n_resumed == 1
@@ -200,7 +192,7 @@ def test_run_of_a_finished_clean_plate_starts_no_cluster(tmp_path, monkeypatch):
 
 def test_changed_threshold_redoes_every_field_and_says_so(finished, tmp_path):
     plate = _copy(finished[0], tmp_path)
-    listener = Notes()
+    listener = Listener()
     summary = run(_config(plate, threshold=0.05), listener)
     assert summary.n_resumed == 0
     assert any("changed" in note for note in listener.notes)
@@ -271,7 +263,7 @@ def test_an_acquisition_without_the_channel_is_skipped_and_its_fields_are_no_fai
     write_export(tmp_path / "e" / "2", replace(second, acquisitions=(later,)))
     plate = tmp_path / "P.zarr"
     ingest(IngestConfig(exports=(tmp_path / "e",), dest=plate, cluster=CLUSTER))
-    listener = Notes()
+    listener = Listener()
     summary = run(_config(plate, threshold=0.001), listener)
     assert summary.is_whole
     assert any("An acquisition is skipped: P has 0 brightfield channels" in note for note in listener.notes)
@@ -328,7 +320,7 @@ def test_other_pixel_size_is_warned_about(plate, tmp_path):
     document = json.loads((copy / "zarr.json").read_text())
     document["attributes"]["artmask"]["acquisitions"][0]["pixel_size_um"] = 1.2
     (copy / "zarr.json").write_text(json.dumps(document))
-    listener = Notes()
+    listener = Listener()
     run(_config(copy), listener)
     assert any(note.startswith("Warning") and "1.2" in note for note in listener.notes)
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import zarr
 from exports import make_plate
+from listener import Listener
 from ngio import open_ome_zarr_container
 from stores import writing
 from upath import UPath
@@ -27,14 +28,6 @@ with warnings.catch_warnings():
     from ome_zarr.writer import write_labels as write_foreign_labels
 
 SIZE = 64
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 def pixels_of(well, index, z=0):
@@ -93,13 +86,13 @@ def write_images(folder, stems):
 
 def test_the_first_label_that_a_field_has_is_taken(tmp_path):
     write_plate(tmp_path / "p.zarr", {("B03", 0): ["weak"], ("B04", 1): ["weak", "corrected"]})
-    notes = Notes()
-    fields = find(tmp_path / "p.zarr", progress=notes)
+    listener = Listener()
+    fields = find(tmp_path / "p.zarr", progress=listener)
     assert [(field.group, field.field, field.source) for field in fields] == [
         (("plate-1", "B03"), 0, "weak"),
         (("plate-1", "B04"), 1, "corrected"),
     ]
-    assert notes.notes == [
+    assert listener.notes == [
         "2 fields have no label image corrected or weak and are left out; 1 have weak, 1 have corrected."
     ]
     assert np.array_equal(fields[1].read_mask(), instances(2) > 0)
@@ -212,16 +205,16 @@ def test_masks_of_a_plate_are_matched_by_name(tmp_path):
     write_plate(tmp_path / "p.zarr")
     for stem in ("R02C03f05p01-ch1_corrected", "B04_0", "plate-1_B04_1", "A01_0"):
         write_mask(tmp_path / "gold" / f"{stem}.png", instances(4) > 0)
-    notes = Notes()
-    fields = find(tmp_path / "p.zarr", masks=tmp_path / "gold", progress=notes)
+    listener = Listener()
+    fields = find(tmp_path / "p.zarr", masks=tmp_path / "gold", progress=listener)
     assert [(field.well, field.field, field.source) for field in fields] == [
         ("B03", 1, "gold"),
         ("B04", 0, "gold"),
         ("B04", 1, "gold"),
     ]
     assert np.array_equal(fields[0].read_mask(), instances(4) > 0)
-    assert any("1 masks belong to no field" in note and "A01_0.png" in note for note in notes.notes)
-    assert any(note.startswith("1 of 4 fields have no mask") for note in notes.notes)
+    assert any("1 masks belong to no field" in note and "A01_0.png" in note for note in listener.notes)
+    assert any(note.startswith("1 of 4 fields have no mask") for note in listener.notes)
 
 
 def test_masks_that_match_nothing_are_an_error(tmp_path):
@@ -264,8 +257,8 @@ def test_images_and_masks_are_paired_by_name(tmp_path):
     write_images(tmp_path, ["r02c03f04p01", "scan", "lonely"])
     for stem in ("r02c03f04p01", "scan", "stranger"):
         write_mask(tmp_path / "masks" / f"{stem}.png", instances(2) > 0)
-    notes = Notes()
-    fields = find(tmp_path, pixel_size_um=0.3, progress=notes)
+    listener = Listener()
+    fields = find(tmp_path, pixel_size_um=0.3, progress=listener)
     assert [(f.name, f.group, f.field, f.source) for f in fields] == [
         ("r02c03f04p01.tif", ("", "B03"), 4, "masks"),
         ("scan.tif", ("", "scan"), 0, "masks"),
@@ -273,7 +266,7 @@ def test_images_and_masks_are_paired_by_name(tmp_path):
     assert fields[0].pixel_size_um == 0.3
     assert (fields[0].read() == 9).all()
     assert np.array_equal(fields[0].read_mask(), instances(2) > 0)
-    assert [note.split(": ", 1)[1] for note in notes.notes] == [
+    assert [note.split(": ", 1)[1] for note in listener.notes] == [
         "1 images have no mask and are left out: lonely.",
         "1 masks have no image and are left out: stranger.",
     ]
@@ -298,9 +291,9 @@ def test_damaged_images_are_left_out_and_named(tmp_path):
     (tmp_path / "images" / "a.tif").write_bytes(b"torn")
     for stem in "ab":
         write_mask(tmp_path / "masks" / f"{stem}.png", instances(2) > 0)
-    notes = Notes()
-    assert [field.name for field in find(tmp_path, pixel_size_um=0.3, progress=notes)] == ["b.tif"]
-    assert "a.tif is left out" in notes.notes[0]
+    listener = Listener()
+    assert [field.name for field in find(tmp_path, pixel_size_um=0.3, progress=listener)] == ["b.tif"]
+    assert "a.tif is left out" in listener.notes[0]
 
 
 def test_masks_without_a_plate_make_no_sense(tmp_path):

@@ -8,6 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from listener import Listener
 from pydantic import ValidationError
 from reading import read_export
 
@@ -26,7 +27,6 @@ from artifact_mask.io.operetta_writer import (
 from artifact_mask.kernels.scene_optics import FLUORESCENCE_SHADING
 from artifact_mask.metadata import Acquisition, Channel, Field, Plate, Well
 from artifact_mask.workflows import simulate as workflow
-from artifact_mask.workflows.progress import Silent
 from artifact_mask.workflows.simulate import simulate
 
 NS = {"h": "http://www.perkinelmer.com/PEHH/HarmonyV5"}
@@ -218,17 +218,9 @@ def test_fewer_fields_are_a_part_of_more_fields(campaign, tmp_path):
 
 
 def test_progress_counts_every_field(tmp_path):
-    seen = []
-
-    class Listener(Silent):
-        def begin(self, stage, total):
-            seen.append((stage, total))
-
-        def advance(self, fields, failed, n_bytes):
-            seen.append((fields, failed, n_bytes))
-
-    simulate(SimulateConfig(dest=tmp_path, wells=2, fields=2, size=64), Listener())
-    assert seen == [("simulate", 4), *[(1, 0, 64 * 64 * 2)] * 4]
+    simulate(SimulateConfig(dest=tmp_path, wells=2, fields=2, size=64), listener := Listener())
+    assert listener.begun == [("simulate", 4)]
+    assert listener.advanced == [(1, 0, 64 * 64 * 2)] * 4
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):

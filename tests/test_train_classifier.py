@@ -15,6 +15,7 @@ import tifffile
 import torch
 import torchvision
 from exports import make_plate
+from listener import Listener
 from pydantic import ValidationError
 from stores import writing
 from typer.testing import CliRunner
@@ -43,14 +44,6 @@ from artifact_mask.workflows.train_classifier import train_classifier
 TILE = 64
 WELLS = ((2, 3), (2, 4), (2, 5), (3, 3), (3, 4), (3, 5))
 SPEC = ResNetSpec(name="resnet18")
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 def draw(rng, dirty, size=2 * TILE):
@@ -102,8 +95,8 @@ def configure(labelled, dest, **given):
 @pytest.fixture(scope="module")
 def trained(labelled, tmp_path_factory):
     dest = tmp_path_factory.mktemp("trained") / "mine.safetensors"
-    notes = Notes()
-    return train_classifier(configure(labelled, dest), notes), notes.notes
+    listener = Listener()
+    return train_classifier(configure(labelled, dest), listener), listener.notes
 
 
 def predictions_of(training):
@@ -213,10 +206,10 @@ def test_a_killed_training_goes_on_from_its_last_epoch(labelled, tmp_path):
     assert child.wait() == -signal.SIGKILL
     assert not config.dest.exists()
 
-    notes = Notes()
-    training = train_classifier(config, notes)
+    listener = Listener()
+    training = train_classifier(config, listener)
     assert training.n_resumed >= 1
-    assert f"goes on after epoch {training.n_resumed}." in "\n".join(notes.notes)
+    assert f"goes on after epoch {training.n_resumed}." in "\n".join(listener.notes)
     epochs = json.loads((training.report / "report.json").read_text())["epochs"]
     assert [figures["epoch"] for figures in epochs] == list(range(1, training.n_epochs + 1))
     assert training.metrics["accuracy"] > 0.9
@@ -229,9 +222,9 @@ def test_other_settings_start_anew_and_say_so(labelled, tmp_path):
     assert not prepare_folder(folder, "of another training")
     (folder / "last.ckpt").write_bytes(b"of another training")
     (folder / "mine.txt").write_text("of a person")
-    notes = Notes()
-    assert train_classifier(config, notes).n_resumed == 0
-    assert any("starts anew" in note for note in notes.notes)
+    listener = Listener()
+    assert train_classifier(config, listener).n_resumed == 0
+    assert any("starts anew" in note for note in listener.notes)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
@@ -355,11 +348,11 @@ def test_a_cross_validation_needs_nothing_but_the_pieces(labelled):
 def test_pixels_beyond_the_memory_are_read_again(labelled):
     fields = find_labelled_fields(configure(labelled, Path("unused")), Silent())
     form = choose_format(fields, 576)
-    notes = Notes()
+    listener = Listener()
     kept, first = read_labelled_tiles(fields, form, Silent())
-    read, second = read_labelled_tiles(fields, form, notes, memory_bytes=5 * TILE * TILE * 2)
+    read, second = read_labelled_tiles(fields, form, listener, memory_bytes=5 * TILE * TILE * 2)
     assert first == second
-    assert "The tiles of 11 fields do not fit" in notes.notes[0]
+    assert "The tiles of 11 fields do not fit" in listener.notes[0]
     for i in range(len(kept)):
         np.testing.assert_array_equal(kept[i], read[i])
 
@@ -367,12 +360,12 @@ def test_pixels_beyond_the_memory_are_read_again(labelled):
 def test_a_field_that_cannot_be_read_is_left_out(tmp_path):
     places = write_plate(tmp_path / "plate.zarr", missing=("B04",))
     write_label_list(tmp_path / "labels.csv", places)
-    notes = Notes()
+    listener = Listener()
     config = configure((tmp_path / "plate.zarr", tmp_path / "labels.csv", places), tmp_path / "m.safetensors")
-    fields = find_labelled_fields(config, notes)
-    tiles, _ = read_labelled_tiles(fields, choose_format(fields, 576), notes)
+    fields = find_labelled_fields(config, listener)
+    tiles, _ = read_labelled_tiles(fields, choose_format(fields, 576), listener)
     assert len(tiles) == 44
-    assert notes.notes == ["plate-1 B04 field 0 is left out: Brightfield is missing: was not exported"]
+    assert listener.notes == ["plate-1 B04 field 0 is left out: Brightfield is missing: was not exported"]
 
 
 def test_whole_fields_are_averaged_and_the_card_knows_the_pixel_size(labelled, tmp_path):
@@ -396,10 +389,10 @@ def listed(tmp_path, labelled, places, **given):
 def test_unsure_places_are_left_out_and_counted(labelled, tmp_path):
     first, *rest = labelled[2]
     unsure = LabelledPlace(first.plate, first.well, first.field, "unsure", first.box)
-    notes = Notes()
-    fields = find_labelled_fields(listed(tmp_path, labelled, [unsure, *rest]), notes)
+    listener = Listener()
+    fields = find_labelled_fields(listed(tmp_path, labelled, [unsure, *rest]), listener)
     assert sum(len(field.labels) for field in fields) == 47
-    assert notes.notes == ["1 places that are marked unsure are left out."]
+    assert listener.notes == ["1 places that are marked unsure are left out."]
 
 
 ONE = {"plate": "plate-1", "well": "B03", "field": 0, "label": "clean", "box": Box(0, 0, 64, 64)}
@@ -494,9 +487,9 @@ def test_folders_of_tiffs_train_a_classifier(tiff_folder, tmp_path):
     (tiff_folder / "clean" / "broken.tif").write_bytes(b"II*\x00")
     dest = tmp_path / "m.safetensors"
     config = configure((None, tiff_folder, None), dest, plates=(), pixel_size_um=0.3, max_epochs=1)
-    notes = Notes()
-    training = train_classifier(config, notes)
-    assert any(note.startswith("clean/broken.tif is left out: broken.tif") for note in notes.notes)
+    listener = Listener()
+    training = train_classifier(config, listener)
+    assert any(note.startswith("clean/broken.tif is left out: broken.tif") for note in listener.notes)
     assert training.n_train + training.n_held_out == 12
     assert all(row["file"].startswith(f"{row['label']}/") for row in predictions_of(training))
     _, card = load_model(dest, ClassifierCard)

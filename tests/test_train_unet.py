@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from exports import make_plate
+from listener import Listener
 from scipy import ndimage
 from stores import writing
 from typer.testing import CliRunner
@@ -31,14 +32,6 @@ from artifact_mask.workflows.training_fields import (
 
 SIZE = 128
 WELLS = ((2, 3), (2, 4), (2, 5), (3, 3), (3, 4))
-
-
-class Notes(Silent):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, message):
-        self.notes.append(message)
 
 
 def draw(rng, n=3):
@@ -85,9 +78,9 @@ def configure(places, dest, **given):
 
 @pytest.fixture(scope="module")
 def trained(plate, tmp_path_factory):
-    notes = Notes()
-    training = train_unet(configure(plate, tmp_path_factory.mktemp("trained") / "mine.safetensors", rounds=2), notes)
-    return training, notes.notes
+    listener = Listener()
+    training = train_unet(configure(plate, tmp_path_factory.mktemp("trained") / "mine.safetensors", rounds=2), listener)
+    return training, listener.notes
 
 
 def test_an_easy_problem_is_learnt(trained):
@@ -154,10 +147,10 @@ def test_interrupted_it_goes_on(plate, tmp_path, monkeypatch):
         patch.setattr(UNetTraining, "training_step", stop)
         with pytest.raises(KeyboardInterrupt):
             train_unet(config)
-    notes = Notes()
-    training = train_unet(config, notes)
+    listener = Listener()
+    training = train_unet(config, listener)
     assert (training.n_resumed, training.n_epochs) == (1, 3)
-    assert any("goes on after epoch 1" in note for note in notes.notes)
+    assert any("goes on after epoch 1" in note for note in listener.notes)
 
 
 def test_corrected_labels_come_before_weak_ones(tmp_path):
@@ -165,12 +158,12 @@ def test_corrected_labels_come_before_weak_ones(tmp_path):
     found = find_fields(root, ("corrected", "weak"))
     assert {field.source for field in found} == {"corrected"}
     assert "B03" not in {field.well for field in found}
-    notes = Notes()
+    listener = Listener()
     given = {"labels": "corrected,weak", "max_epochs": 1, "rounds": 2}
-    training = train_unet(configure(root, tmp_path / "m.safetensors", **given), notes)
+    training = train_unet(configure(root, tmp_path / "m.safetensors", **given), listener)
     assert training.n_train + training.n_held_out == 8
     # What a person corrected is never doubted.
-    assert any("contradicts 0 labelled objects, and sees 0" in note for note in notes.notes)
+    assert any("contradicts 0 labelled objects, and sees 0" in note for note in listener.notes)
 
 
 def test_a_folder_of_images_and_masks_will_do(tmp_path):
@@ -236,10 +229,10 @@ def test_fields_beyond_the_memory_are_read_again(plate):
     sources = find_fields(plate)
     um = sources[0].pixel_size_um
     kept, has_artifact, checksum = read_training_fields(sources, um, Silent())
-    notes = Notes()
-    lazy, _, again = read_training_fields(sources, um, notes, memory_bytes=100_000)
+    listener = Listener()
+    lazy, _, again = read_training_fields(sources, um, listener, memory_bytes=100_000)
     assert (checksum, has_artifact.all()) == (again, True)
-    assert "do not fit into memory" in notes.notes[0]
+    assert "do not fit into memory" in listener.notes[0]
     cleaned = {9: PackedTruth.pack(np.zeros((SIZE, SIZE), np.uint8))}
     for fields in (kept, lazy):
         np.testing.assert_array_equal(fields[9].is_artifact, kept[9].is_artifact)
@@ -254,10 +247,10 @@ def test_a_field_that_cannot_be_read_is_left_out(tmp_path):
     root = write_plate(tmp_path / "plate.zarr")
     for file in (root / "B" / "3" / "0" / "0").glob("c*"):
         file.write_bytes(b"damaged")
-    notes = Notes()
-    fields, _, _ = read_training_fields(find_fields(root), find_fields(root)[0].pixel_size_um, notes)
+    listener = Listener()
+    fields, _, _ = read_training_fields(find_fields(root), find_fields(root)[0].pixel_size_um, listener)
     assert len(fields) == 9
-    assert "plate-1 B03 field 0 is left out" in notes.notes[0]
+    assert "plate-1 B03 field 0 is left out" in listener.notes[0]
 
 
 @pytest.mark.parametrize(

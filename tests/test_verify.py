@@ -4,18 +4,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from commands import run_here
 from exports import make_plate, write_export
+from listener import Listener
 
 from artifact_mask.config import ClusterConfig, IngestConfig, RunConfig, VerifyConfig
 from artifact_mask.engine.journal import FieldKey, FieldRecord, beside, hold_plate, open_journal
 from artifact_mask.engine.stream import Outcome
 from artifact_mask.errors import LeaseError
 from artifact_mask.workflows.ingest import ingest
-from artifact_mask.workflows.progress import Silent, Summary
+from artifact_mask.workflows.progress import Summary
 from artifact_mask.workflows.run import run
 from artifact_mask.workflows.verify import _Check, verify
 
@@ -50,19 +51,6 @@ class Screen(NamedTuple):
 
     plate: Path
     export: Path
-
-
-class Listener(Silent):
-    """Keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-
-    def begin(self, stage: str, total: int) -> None:
-        self.told.append((stage, total))
-
-    def advance(self, fields: int, failed: int, n_bytes: int) -> None:
-        self.told.append((fields, failed, n_bytes))
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +117,14 @@ def test_every_file_on_record_is_read_once(screen: Screen) -> None:
     listener = Listener()
     summary = verify(VerifyConfig(plates=(screen.plate,), cluster=CLUSTER), listener)
     assert (summary.n_fields, summary.failures) == (12, ())
-    begin, *advances = listener.told
-    assert begin == ("verify", 12)
+    assert listener.begun == [("verify", 12)]
     on_record = [
         stamp.size
         for stage in ("ingest", "run")
         for record in records(screen.plate, stage).values()
         for stamp in record.files.values()
     ]
-    assert [sum(column) for column in zip(*advances, strict=True)] == [12, 0, sum(on_record)]
+    assert [sum(column) for column in zip(*listener.advanced, strict=True)] == [12, 0, sum(on_record)]
     # What is not on record are documents that later stages add to, and tables, which are built from the records.
     others = set(contents(screen.plate)) - {
         name for stage in ("ingest", "run") for record in records(screen.plate, stage).values() for name in record.files

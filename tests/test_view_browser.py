@@ -1,23 +1,17 @@
 """`artmask view` in a real browser: the pixels of the chosen field are drawn, and nothing comes from elsewhere."""
 
-import shutil
 from threading import Thread
 
 import imagecodecs
 import numpy as np
 import pytest
+from chromium import needs_chromium, playwright, start_chromium, watched_page
 from viewed_plates import FAILURE, LABELS, write_viewed_plate
 
 from artifact_mask.config import ViewConfig
 from artifact_mask.workflows.view import start_view
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-]
+pytestmark = needs_chromium
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=1">'
 WAIT_MS = 60_000
@@ -27,12 +21,9 @@ STATE = "document.getElementById('viewer').contentWindow.viewer.state.toJSON()"
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        # Without its sandbox, which root has not, and with WebGL in software.
-        software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software])
+    # WebGL in software.
+    with start_chromium("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +51,9 @@ def serve(tmp_path_factory):
 @pytest.fixture
 def page(browser):
     """Page on which nothing may go wrong unnoticed, or come from another machine."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(WAIT_MS)
-    page = context.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if _is_problem(message) else None)
-    page.on("request", lambda request: None if _is_here(request.url) else problems.append(request.url))
-    yield page
-    context.close()
-    assert not problems
+    size = {"width": 1200, "height": 800}
+    with watched_page(browser, is_problem=_is_problem, is_allowed=_is_here, timeout_ms=WAIT_MS, viewport=size) as page:
+        yield page
 
 
 def _is_problem(message):
