@@ -278,6 +278,9 @@ def test_printed_page_has_all_plates_and_no_controls(page, tmp_path):
     page.emulate_media(media="print")
     assert page.locator("#plate-1").is_visible()
     assert not page.locator("#plate").is_visible()
+    closed = page.locator("#plate-1 details:not([open])")
+    assert closed.count() > 0
+    assert not closed.first.is_visible()
     assert len(page.pdf()) > 10_000
 
 
