@@ -126,19 +126,14 @@ def test_channel_names_must_look_like_number_and_name(tmp_path):
     assert "1=Brightfield" in result.stderr
 
 
+def ingest_command(folder):
+    return [sys.executable, "-m", "artmask", "ingest", folder / "export", folder / "plate.zarr", "--workers", "1"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupted_command_says_so_and_goes_on_later(tmp_path, number):
     write_export(tmp_path / "export", make_plate(field_ids=range(1, 13)))
-    command = [
-        sys.executable,
-        "-m",
-        "artmask",
-        "ingest",
-        tmp_path / "export",
-        tmp_path / "plate.zarr",
-        "--workers",
-        "1",
-    ]
+    command = ingest_command(tmp_path)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     seen = next(line for line in process.stderr if "dashboard" in line)
     assert "http://127.0.0.1" in seen
@@ -223,15 +218,6 @@ def test_colours_follow_the_environment(ingested):
 
 def test_no_bar_is_drawn_into_a_log_even_in_colours(tmp_path):
     write_export(tmp_path / "export", make_plate())
-    command = [
-        sys.executable,
-        "-m",
-        "artmask",
-        "ingest",
-        tmp_path / "export",
-        tmp_path / "plate.zarr",
-        "--workers",
-        "1",
-    ]
-    run = subprocess.run(command, env={**os.environ, "FORCE_COLOR": "1"}, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    run = subprocess.run(ingest_command(tmp_path), env=environment, capture_output=True, text=True, check=True)
     assert "\x1b[?25l" not in run.stderr  # hides the cursor

@@ -133,7 +133,7 @@ class Journal:
         """
         state = self.folder.parent / "state.json"
         before = _read_json(state)
-        changes = self.changes(settings)
+        changes = self._changes_since(before, settings)
         if before.get("digest") != self.digest:
             _remove_tree(self.folder.parent)
             # Last, so that what is there when it names a digest was recorded since.
@@ -145,7 +145,9 @@ class Journal:
 
     def changes(self, settings: Mapping[str, Any]) -> list[str] | None:
         """Each setting that has changed since the stage was begun; None if none has, or it never was."""
-        before = _read_json(self.folder.parent / "state.json")
+        return self._changes_since(_read_json(self.folder.parent / "state.json"), settings)
+
+    def _changes_since(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str] | None:
         if not before or before.get("digest") == self.digest:
             return None
         return list(_differences(before.get("settings", {}), json.loads(_to_json(settings))))

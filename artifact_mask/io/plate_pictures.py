@@ -84,9 +84,11 @@ def draw_field(
         For :meth:`matplotlib.axes.Axes.imshow`.
     """
     axes = axes or plt.subplots(figsize=(6, 6), layout="constrained")[1]
-    known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
-    low, high = np.percentile(known, _SHOWN_PERCENT) if known.size else (0, 1)
-    axes.imshow(image, **{"cmap": "gray", "vmin": low, "vmax": high, **style})
+    if not style.keys() >= {"vmin", "vmax"}:
+        known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+        low, high = np.percentile(known, _SHOWN_PERCENT) if known.size else (0, 1)
+        style = {"vmin": low, "vmax": high, **style}
+    axes.imshow(image, **{"cmap": "gray", **style})
     axes.set_axis_off()
     axes.set_title(title, fontsize=9)
     if labels is not None and (labels < 0).any():

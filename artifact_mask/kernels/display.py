@@ -43,7 +43,13 @@ def display(pixels: NDArray[np.uint16], *, dark: bool) -> NDArray[np.float32]:
     >>> round(float(display(field, dark=False)[0, 0]), 3)
     0.643
     """
-    black, white = display_range(pixels, dark=dark)
+    return shade(pixels, *display_range(pixels, dark=dark))
+
+
+def shade(
+    pixels: NDArray[np.uint16] | NDArray[np.float32], black: NDArray[np.float32], white: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Map a plane ``(y, x)`` to what is shown in a range that :func:`display_range` gave."""
     return np.asarray((pixels - black) / (white - black), np.float32)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from artifact_mask.config import ClusterConfig
 from artifact_mask.engine.jobs import DEFAULT_THREADS
-from artifact_mask.engine.journal import open_journal, read_settings
+from artifact_mask.engine.journal import open_journal, read_settings, settle
 from artifact_mask.engine.machine import share, this_machine
 from artifact_mask.errors import PlateError
 from artifact_mask.io.ome_zarr_plate import read_plate
@@ -133,12 +133,13 @@ def _read_record(work: Work, root: Location, plate: Plate) -> Record | None:
     journal = open_journal(root, work.stage)
     if journal is None or read_settings(root, work.stage).get("format", "") != work.form:
         return None
-    done = {k: r for k, r in journal.read().items() if not r.failed and k in plate.acquisition_of}
+    units = list(journal.read_units())
+    done = {k: r for k, r in settle(units).items() if not r.failed and k in plate.acquisition_of}
     n_bytes = work.pixel_bytes(plate, done)
     if not n_bytes:
         return None
     written = sum(stamp.size for record in done.values() for stamp in record.files.values())
-    return Record(root.name, written / n_bytes, fields_per_s(root, work.stage) * n_bytes / len(done))
+    return Record(root.name, written / n_bytes, fields_per_s(units) * n_bytes / len(done))
 
 
 def estimate_bytes(work: Work, pixel_bytes: int, records: Sequence[Record]) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from artifact_mask.io.illumination_profiles import load_flat_field
 from artifact_mask.io.ome_zarr import read_image_plane, read_label_plane, read_masked_plane, read_missing_planes
 from artifact_mask.io.page import JPEG_QUALITY, encode_jpeg
 from artifact_mask.io.report_fields import Outline, Picture
-from artifact_mask.kernels.display import display_range, shrink, to_grey
+from artifact_mask.kernels.display import display_range, shade, shrink, to_grey
 from artifact_mask.kernels.flat_field import correct_flat_field
 from artifact_mask.kernels.outline_paths import draw_path
 from artifact_mask.kernels.outlines import Polygon, trace_outlines
@@ -135,11 +135,11 @@ def _draw(planes: _Planes, flat_field: NDArray[np.float32] | None, size: Picture
     if flat_field is not None:
         pixels = correct_flat_field(pixels, flat_field)
     black, white = display_range(pixels, dark=is_dark)
-    grey = to_grey(shrink(np.asarray((pixels - black) / (white - black), np.float32), size.longest_px))
+    grey = to_grey(shrink(shade(pixels, black, white), size.longest_px))
     outlines: tuple[Outline, ...] = ()
     n_left_out = 0
     if labels is not None and labels.any():
-        shown = None if masked is None else np.asarray((masked - black) / (white - black), np.float32)
+        shown = None if masked is None else shade(masked, black, white)
         room = None if size.characters is None else size.characters // 2
         outlines, n_left_out = _outline(labels, shown, max(grey.shape) / max(labels.shape), room)
     left = None if size.characters is None else size.characters - sum(len(outline.path) + 12 for outline in outlines)

@@ -11,10 +11,10 @@ from artifact_mask.io.report_content import PlateContent, StageState
 from artifact_mask.io.tables import list_tables, read_table
 from artifact_mask.location import Location
 from artifact_mask.metadata import FieldKey, Plate
-from artifact_mask.nn.model_card import UNetCard
+from artifact_mask.nn.model_card import ModelCard, UNetCard
 from artifact_mask.workflows.planes import find_channel, scale_between, stored_flat_fields
 from artifact_mask.workflows.report_pictures import PictureSource
-from artifact_mask.workflows.report_provenance import describe_provenance, read_model, say_time
+from artifact_mask.workflows.report_provenance import describe_provenance, read_models, say_time
 from artifact_mask.workflows.status import StageStatus, read_status
 from artifact_mask.workflows.tabulate import Outcome, layout_columns, read_outcomes, tabulate
 from artifact_mask.workflows.unfamiliar import describe_unfamiliar
@@ -36,6 +36,7 @@ def read_content(root: Location, stored: StoredPlate) -> PlateContent:
     tables = _read_tables(root, stored)
     statuses = read_status([root])
     stages = [_describe_stage(status) for status in statuses]
+    models = read_models(root)
     run_is_ours = read_settings(root, "run").get("ingest") == stored.ingest_digest
     return PlateContent(
         name=plate.name,
@@ -46,8 +47,8 @@ def read_content(root: Location, stored: StoredPlate) -> PlateContent:
         layers=[name for name in layout_columns(plate.wells) if name in tables["wells"]],
         state=_describe_state({status.stage: status for status in statuses}, is_ours=run_is_ours),
         stages=stages,
-        warnings=list(_warn(root, plate, tables, stages, is_ours=run_is_ours)),
-        provenance=describe_provenance(root, stored),
+        warnings=list(_warn(root, plate, tables, stages, models["run"], is_ours=run_is_ours)),
+        provenance=describe_provenance(root, stored, models),
         label=_shown_label(root, stored),
     )
 
@@ -98,7 +99,13 @@ def _describe_state(statuses: Mapping[str, StageStatus], *, is_ours: bool) -> st
 
 
 def _warn(
-    root: Location, plate: Plate, tables: Mapping[str, pd.DataFrame], stages: Sequence[StageState], *, is_ours: bool
+    root: Location,
+    plate: Plate,
+    tables: Mapping[str, pd.DataFrame],
+    stages: Sequence[StageState],
+    card: ModelCard | None,
+    *,
+    is_ours: bool,
 ) -> Iterator[str]:
     states = {state.stage: state for state in stages}
     ingest, run = states["ingest"], states["run"]
@@ -124,23 +131,21 @@ def _warn(
     if n_rejected:
         yield (
             f"{_count(n_rejected, 'field')} {'was' if n_rejected == 1 else 'were'} rejected by quality control and "
-            f"{'has' if n_rejected == 1 else 'have'} no part in the figures of wells and plate."
+            f"{_have(n_rejected)} no part in the figures of wells and plate."
         )
     if has_figures:
         empty = wells.loc[wells["n_measured_fields"] == 0, "well"].tolist()
         if empty:
             more = f" and {len(empty) - _MAX_NAMED} more" if len(empty) > _MAX_NAMED else ""
             yield f"No field could be used of {', '.join(empty[:_MAX_NAMED])}{more}: nothing is known of these wells."
-    if journal is not None and is_ours:
-        yield from _warn_of_unfamiliar(root, plate, journal.read())
+    if journal is not None and is_ours and isinstance(card, UNetCard):
+        yield from _warn_of_unfamiliar(plate, journal.read(), card)
 
 
-def _warn_of_unfamiliar(root: Location, plate: Plate, records: Mapping[FieldKey, FieldRecord]) -> Iterator[str]:
-    card = read_model(root, "run")
-    if isinstance(card, UNetCard):
-        resampled = any(scale_between(a.pixel_size_um, card.pixel_size_um) != 1 for a in plate.acquisitions)
-        for warning in describe_unfamiliar(plate, records, card.seen, resampled=resampled):
-            yield warning.removeprefix("Warning: ")
+def _warn_of_unfamiliar(plate: Plate, records: Mapping[FieldKey, FieldRecord], card: UNetCard) -> Iterator[str]:
+    resampled = any(scale_between(a.pixel_size_um, card.pixel_size_um) != 1 for a in plate.acquisitions)
+    for warning in describe_unfamiliar(plate, records, card.seen, resampled=resampled):
+        yield warning.removeprefix("Warning: ")
 
 
 def _shown_label(root: Location, stored: StoredPlate) -> str:

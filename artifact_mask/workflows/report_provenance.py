@@ -31,8 +31,8 @@ _OF_THE_MACHINE = ("cluster", "fields_per_unit")
 """Where the work was done changes no figure, and is nobody else's business."""
 
 
-def describe_provenance(root: Location, stored: StoredPlate) -> list[Section]:
-    """Describe the images of a plate, each stage that has begun, and the models that were used."""
+def describe_provenance(root: Location, stored: StoredPlate, models: Mapping[str, ModelCard | None]) -> list[Section]:
+    """Describe the images of a plate, each stage that has begun, and the models that :func:`read_models` found."""
     sections: list[Section] = []
     several = len(stored.plate.acquisitions) > 1
     for number, acquisition in enumerate(stored.plate.acquisitions):
@@ -47,7 +47,7 @@ def describe_provenance(root: Location, stored: StoredPlate) -> list[Section]:
         sections.append((f"artmask {stage}: settings on record", rows))
         given = {key: value for key, value in config.items() if key not in _OF_THE_MACHINE}
         sections.append((f"artmask {stage}: configuration", list(_flatten(given))))
-        model = read_model(root, stage)
+        model = models.get(stage)
         if "model" in settings:
             title = f"artmask {stage}: model"
             digest = str(settings["model"])
@@ -59,18 +59,20 @@ def describe_provenance(root: Location, stored: StoredPlate) -> list[Section]:
     return sections
 
 
-def read_model(root: Location, stage: str) -> ModelCard | None:
-    """Read the card of the model that a stage was run with; None if it has none, or the file is another one now."""
+def read_models(root: Location) -> dict[str, ModelCard | None]:
+    """Read the cards of the models that stages were run with; None where there is none, or the file has changed."""
+    return {stage: _read_model(root, stage) for stage in ("run", "label")}
+
+
+def _read_model(root: Location, stage: str) -> ModelCard | None:
     settings, config = read_settings(root, stage), read_config(root, stage)
     try:
         if stage == "run":
             path = find_unet(RunConfig.model_validate(config).model)
             card: ModelCard = read_card(path, UNetCard)
-        elif stage == "label":
+        else:
             path = LabelConfig.model_validate(config).classifier or default_classifier_path()
             card = read_card(path, ClassifierCard)
-        else:
-            return None
         return card if model_digest(path) == settings.get("model") else None
     except (ModelError, ValidationError):
         return None

@@ -73,12 +73,6 @@ def read_status(places: Iterable[Location]) -> list[StageStatus]:
     return [status for plate, n_fields in find_plates(places).items() for status in _read_plate(plate, n_fields)]
 
 
-def fields_per_s(plate: Location, stage: str) -> float:
-    """Fields a second over the last ten minutes of the latest run of a stage; 0 if unknown."""
-    journal = open_journal(plate, stage)
-    return _rate(journal.read_units()) if journal else 0.0
-
-
 def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
     lease = lease_folder(plate)
     holder = read_holder(lease)
@@ -97,13 +91,13 @@ def _read_plate(plate: Location, n_fields: int) -> Iterator[StageStatus]:
             n_done=len(records) - n_failed,
             n_failed=n_failed,
             running=str(holder) if holder and running and holder.stage == stage else None,
-            fields_per_s=_rate(units),
+            fields_per_s=fields_per_s(units),
             written_ns=max((unit.written_ns for unit in units), default=0),
         )
 
 
-def _rate(units: Iterable[UnitRecord]) -> float:
-    """Fields a second between the first and the last record of the latest run's last minutes."""
+def fields_per_s(units: Iterable[UnitRecord]) -> float:
+    """Fields a second over the last ten minutes of the latest run that wrote these records; 0 if unknown."""
     written = sorted((unit.epoch, unit.written_ns, len(unit.fields)) for unit in units)
     if not written:
         return 0.0

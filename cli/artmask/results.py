@@ -167,21 +167,20 @@ def print_status(statuses: Sequence["StageStatus"], *, as_json: bool) -> None:
         table.add_column(column, justify="right")
     table.add_column("now", overflow="fold")
     for s in statuses:
-        left = f", {describe_seconds(s.seconds_left)} left" if s.seconds_left else ""
-        now = (
-            f"running: {s.running}{left}"
-            if s.running
-            else "not ingested"
-            if not s.n_fields
-            else "finished"
-            if not s.n_left
-            else "stopped"
-            if s.n_done
-            else ""
-        )
         numbers = (f"{s.n_done}/{s.n_fields}", str(s.n_failed), str(s.n_left), f"{s.fields_per_s:.1f}")
-        table.add_row(escape(Path(s.plate).name), s.stage, *numbers, escape(now))
+        table.add_row(escape(Path(s.plate).name), s.stage, *numbers, escape(_say_now(s)))
     open_console().print(table)
+
+
+def _say_now(status: "StageStatus") -> str:
+    if status.running:
+        left = f", {describe_seconds(status.seconds_left)} left" if status.seconds_left else ""
+        return f"running: {status.running}{left}"
+    if not status.n_fields:
+        return "not ingested"
+    if not status.n_left:
+        return "finished"
+    return "stopped" if status.n_done else ""
 
 
 def print_table(frame: "pd.DataFrame") -> None:
